@@ -1,0 +1,33 @@
+import type { PeerObservation, RelayObservation, Unit, UnitId } from '../../model/dataplane.js';
+
+/** What a full comparison with the kernel found and put right. */
+export interface Reconciliation {
+  /** Units that were missing or different. */
+  readonly repaired: readonly UnitId[];
+  /** Residue under vpnd's names that nobody desires, as text for a log. */
+  readonly removed: readonly string[];
+}
+
+export interface UnitChange {
+  readonly put?: readonly Unit[];
+  readonly remove?: readonly UnitId[];
+}
+
+/**
+ * The forwarding side of one node. Three verbs: `apply` a difference, `reconcile` with everything desired, `observe`.
+ * All of them are idempotent and serialised inside; a rejected `apply` (VpndError `dataplane`) has changed nothing
+ * that a following `reconcile` would not put right. Real: dataplane/linux.ts; twin: dataplane/memory.ts.
+ */
+export interface DataPlane {
+  readonly engine: 'kernel' | 'userspace' | 'memory';
+  /** Put and remove units, all or nothing, against what the kernel has. Removing what is absent is no error. */
+  apply(change: UnitChange): Promise<void>;
+  /** Make the kernel equal to `desired`, leaving units that are already right untouched (no packet lost). */
+  reconcile(desired: readonly Unit[]): Promise<Reconciliation>;
+  observePeers(): Promise<readonly PeerObservation[]>;
+  observeRelays(): Promise<readonly RelayObservation[]>;
+  /** What of vpnd's own is in the kernel now, for shutdown messages, doctor and tests: one line each. */
+  inventory(): Promise<readonly string[]>;
+  /** Stop using the kernel; leaves everything in place. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,70 @@
+import type { Endpoint, IpAddress, Port } from './address.js';
+import type { Bytes } from './bytes.js';
+import type { CommandId, SessionId } from './ids.js';
+import type { WireGuardPublicKey } from './keys.js';
+import type { Signed } from './membership.js';
+import type { InnerAddresses } from './offer.js';
+import type { SessionGrant } from './session.js';
+import type { Millis } from './time.js';
+
+/** SETUP_EXIT: let one client key through, from one inner address. */
+export interface SetupExit {
+  readonly kind: 'setup-exit';
+  readonly clientKey: WireGuardPublicKey;
+  readonly inner: InnerAddresses;
+  /** Where the exit sends to, opening its own NAT; undefined when the client comes to the exit. */
+  readonly endpoint: Endpoint | undefined;
+  /** Seconds; 0 for none. */
+  readonly keepalive: number;
+  readonly kemKey: Bytes;
+}
+
+/** Where a relay port sends what comes from its peer. */
+export type RelayNext =
+  | { readonly kind: 'hop'; readonly endpoint: Endpoint }
+  /** A second port of the same supernode, which faces the session's other peer. */
+  | { readonly kind: 'pair'; readonly port: Port };
+
+/** RELAY_SETUP: forward one UDP port. */
+export interface RelaySetup {
+  readonly kind: 'relay-setup';
+  readonly port: Port;
+  readonly localIp: IpAddress;
+  readonly vouched: readonly IpAddress[];
+  readonly next: RelayNext;
+}
+
+export interface RelayUpdate {
+  readonly kind: 'relay-update';
+  readonly endpoint: Endpoint;
+  readonly keepalive: number;
+}
+
+export interface RotatePeer {
+  readonly kind: 'rotate-peer';
+  readonly grant: SessionGrant;
+}
+
+export interface Disconnect {
+  readonly kind: 'disconnect';
+  readonly reason: string;
+}
+
+export type Desired = SetupExit | RelaySetup | RelayUpdate | RotatePeer | Disconnect;
+export type CommandKind = Desired['kind'];
+
+/** An idempotent order of a supervisor. */
+export interface Command {
+  readonly id: CommandId;
+  readonly session: SessionId;
+  readonly generation: number;
+  /** How long the state stays valid with nobody renewing it, from when it is applied. */
+  readonly lease: Millis;
+  readonly desired: Desired;
+}
+
+/** What an applied command answers with. */
+export interface CommandDone {
+  /** SETUP_EXIT's signed offer. */
+  readonly offer: Signed | undefined;
+}

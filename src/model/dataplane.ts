@@ -1,0 +1,117 @@
+import type { Cidr, Endpoint, IpAddress, Port } from './address.js';
+import type { RelayNext } from './command.js';
+import type { SessionId } from './ids.js';
+import type { WireGuardPrivateKey, WireGuardPublicKey } from './keys.js';
+import type { Instant } from './time.js';
+
+/**
+ * The desired state of one node's data plane: a set of units, each complete in itself, each with an id of its own.
+ * What is not in the set and carries vpnd's names is residue. `dataplane/` makes Linux equal to it.
+ */
+export type Unit = DeviceUnit | PeerUnit | RelayUnit | EgressUnit | FullTunnelUnit;
+
+declare const interfaceName: unique symbol;
+/** A Linux interface name, at most 15 bytes, e.g. `wg-exit`. */
+export type InterfaceName = string & { readonly [interfaceName]: true };
+
+export const parseInterfaceName = (text: string): InterfaceName | undefined =>
+  /^[a-z][a-z0-9_.-]{0,14}$/i.test(text) ? (text as InterfaceName) : undefined;
+
+/** A WireGuard interface that is up. */
+export interface DeviceUnit {
+  readonly kind: 'device';
+  readonly name: InterfaceName;
+  readonly privateKey: WireGuardPrivateKey;
+  /** UDP port; undefined lets the kernel choose. */
+  readonly listenPort: Port | undefined;
+  /** Bytes. 1420 leaves room for WireGuard over IPv6 in 1500. */
+  readonly mtu: number;
+  readonly addresses: readonly Cidr[];
+}
+
+/** One WireGuard peer of a device. */
+export interface PeerUnit {
+  readonly kind: 'peer';
+  readonly device: InterfaceName;
+  readonly publicKey: WireGuardPublicKey;
+  /** Base64, 32 bytes; undefined for none. */
+  readonly presharedKey: string | undefined;
+  readonly allowedIps: readonly Cidr[];
+  /** Where to send first; WireGuard roams afterwards. Undefined leaves whatever the kernel has learned. */
+  readonly endpoint: Endpoint | undefined;
+  /** Seconds; 0 for none. */
+  readonly keepalive: number;
+}
+
+/** One relay port: what comes from its peer goes to `next`, and back. */
+export interface RelayUnit {
+  readonly kind: 'relay';
+  readonly session: SessionId;
+  readonly port: Port;
+  /** This supernode's public address, of the family of all addresses in the unit. */
+  readonly localIp: IpAddress;
+  /** Addresses from which the peer behind NAT is learned; packets from elsewhere are dropped. */
+  readonly vouched: readonly IpAddress[];
+  readonly next: RelayNext;
+}
+
+/** Network address translation from a device's inner addresses to the internet. */
+export interface EgressUnit {
+  readonly kind: 'egress';
+  readonly device: InterfaceName;
+  readonly sources: readonly Cidr[];
+  /** Carry IPv6; where false, IPv6 from the device is refused with an ICMP error. */
+  readonly ipv6: boolean;
+  /** The gateway addresses, which the device itself answers on. */
+  readonly gateways: readonly IpAddress[];
+}
+
+/** All of a client's traffic goes through a device, but for what is exempt. */
+export interface FullTunnelUnit {
+  readonly kind: 'full-tunnel';
+  readonly device: InterfaceName;
+  /** Routing table, and the first of the rule priorities that belong to it. */
+  readonly table: number;
+  /** Inner addresses traffic leaves from. */
+  readonly sources: readonly IpAddress[];
+  /** What must not go through the tunnel: supernodes' and relays' exact endpoints. */
+  readonly exempt: readonly { readonly protocol: 'tcp' | 'udp'; readonly endpoint: Endpoint }[];
+  /** `block` where the exit has no IPv6: refused locally, never leaked. */
+  readonly ipv6: 'tunnel' | 'block';
+}
+
+declare const unitId: unique symbol;
+/** `device/wg-exit`, `peer/wg-exit/<key>`, `relay/40001`, `egress/wg-exit`, `full-tunnel/wg-client`. */
+export type UnitId = string & { readonly [unitId]: true };
+
+export function unitIdOf(unit: Unit): UnitId {
+  switch (unit.kind) {
+    case 'device':
+      return `device/${unit.name}` as UnitId;
+    case 'peer':
+      return `peer/${unit.device}/${unit.publicKey}` as UnitId;
+    case 'relay':
+      return `relay/${unit.port}` as UnitId;
+    case 'egress':
+      return `egress/${unit.device}` as UnitId;
+    case 'full-tunnel':
+      return `full-tunnel/${unit.device}` as UnitId;
+  }
+}
+
+/** What a WireGuard peer has done so far. */
+export interface PeerObservation {
+  readonly device: InterfaceName;
+  readonly publicKey: WireGuardPublicKey;
+  readonly endpoint: Endpoint | undefined;
+  /** Undefined before the first handshake. */
+  readonly lastHandshake: Instant | undefined;
+  readonly rxBytes: number;
+  readonly txBytes: number;
+}
+
+export interface RelayObservation {
+  readonly port: Port;
+  /** The peer's endpoint as its packets showed it. */
+  readonly learned: Endpoint | undefined;
+}

@@ -1,0 +1,25 @@
+import type { IpAddress } from './address.js';
+import type { Bytes } from './bytes.js';
+import type { SessionId } from './ids.js';
+import type { WireGuardPublicKey } from './keys.js';
+import type { Instant } from './time.js';
+
+/** The inner addresses of one session: one of each family, and the gateway every exit answers on. */
+export interface InnerAddresses {
+  readonly ipv4: IpAddress;
+  readonly ipv6: IpAddress;
+  readonly gatewayIpv4: IpAddress;
+  readonly gatewayIpv6: IpAddress;
+}
+
+/** An exit's statement of the keys and addresses of one session. Travels as `Signed`. */
+export interface Offer {
+  readonly session: SessionId;
+  readonly clientKey: WireGuardPublicKey;
+  readonly exitKey: WireGuardPublicKey;
+  readonly inner: InnerAddresses;
+  readonly kemCiphertext: Bytes;
+  readonly expires: Instant;
+  /** Whether the exit carries IPv6 to the internet; where it does not, the client blocks IPv6. */
+  readonly ipv6: boolean;
+}
