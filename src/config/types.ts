@@ -1,0 +1,88 @@
+import type { Cidr, Endpoint, HostPort, IpAddress, Port } from '../model/address.js';
+import type { InterfaceName } from '../model/dataplane.js';
+import type { Country, Privacy, Region } from '../model/role.js';
+import type { Millis } from '../model/time.js';
+
+/** Which WireGuard engine carries packets: `auto` takes the kernel's where there is one, else wireguard-go. */
+export type EngineChoice = 'auto' | 'kernel' | 'userspace' | 'memory';
+
+/** What every daemon has. All configurations are frozen and checked whole before anything touches the system. */
+export interface CommonConfig {
+  /** Holds keys (0600), the SQLite file, the lock and the local API's socket. */
+  readonly stateDir: string;
+  /** Unix socket of the local API; `<stateDir>/vpnd.sock` unless set. */
+  readonly socket: string;
+  /** /metrics and /healthz; undefined turns them off. */
+  readonly metricsListen: HostPort | undefined;
+  readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
+  readonly logPrivacy: 'strict' | 'partial' | 'off';
+}
+
+export interface BaseConfig extends CommonConfig {
+  readonly role: 'base';
+  readonly listen: HostPort;
+  /** Addresses that join tokens carry, best first. */
+  readonly advertise: readonly HostPort[];
+  /** Inner addresses of the whole overlay. */
+  readonly poolIpv4: Cidr;
+  readonly poolIpv6: Cidr;
+  /** Prefix length of the IPv4 blocks leased to supernodes; the IPv6 blocks are /64. */
+  readonly blockLength: number;
+  readonly membershipTtl: Millis;
+  readonly certificateTtl: Millis;
+}
+
+export interface MemberConfig extends CommonConfig {
+  /** Join token, needed at the first start only. */
+  readonly join: string | undefined;
+  /** Must agree with the token's when given. */
+  readonly region: Region | undefined;
+}
+
+export interface SupernodeConfig extends MemberConfig {
+  readonly role: 'supernode';
+  readonly listen: HostPort;
+  /** Where peers and other supernodes dial this one, best first. */
+  readonly advertise: readonly HostPort[];
+  /** Public addresses that relay ports are on, at most one of each family. */
+  readonly relayIps: readonly IpAddress[];
+  readonly relayPorts: { readonly from: Port; readonly to: Port };
+  /** UDP reflector that peers probe; undefined turns it off. */
+  readonly probePort: Port | undefined;
+  /** Be an exit too: interface `wg-relay`. */
+  readonly egress: boolean;
+  readonly interface: InterfaceName;
+  /** WireGuard port of the egress. */
+  readonly wireguardPort: Port;
+  readonly dataplane: EngineChoice;
+  readonly country: Country | undefined;
+  readonly sessionCapacity: number;
+  /** How long a session lives with nobody renewing it. */
+  readonly lease: Millis;
+}
+
+export interface ExitConfig extends MemberConfig {
+  readonly role: 'exit';
+  readonly interface: InterfaceName;
+  readonly dataplane: EngineChoice;
+  readonly country: Country | undefined;
+  /** A forwarded port or public address; clients then come straight to the exit. */
+  readonly publicEndpoint: Endpoint | undefined;
+  readonly wireguardPort: Port | undefined;
+  /** What the owner lends; 0 says nothing about it. */
+  readonly maxMbps: number;
+  readonly sessionCapacity: number;
+  /** `auto`: carry IPv6 when this machine has a global route for it. */
+  readonly ipv6: 'auto' | 'on' | 'off';
+}
+
+export interface ClientConfig extends MemberConfig {
+  readonly role: 'client';
+  readonly interface: InterfaceName;
+  readonly dataplane: EngineChoice;
+  /** Routing table of the tunnel, and first priority of its rules. */
+  readonly table: number;
+  readonly privacy: Privacy;
+}
+
+export type DaemonConfig = BaseConfig | SupernodeConfig | ExitConfig | ClientConfig;

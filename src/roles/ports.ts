@@ -1,0 +1,42 @@
+import type { CertificateTools, Statements } from '../core/ports/authority.js';
+import type { Clock } from '../core/ports/clock.js';
+import type { Crypto } from '../core/ports/crypto.js';
+import type { DataPlane } from '../core/ports/dataplane.js';
+import type { Log } from '../core/ports/log.js';
+import type { Metrics } from '../core/ports/metrics.js';
+import type { Network } from '../core/ports/network.js';
+import type { Random } from '../core/ports/random.js';
+import type { Store } from '../core/ports/store.js';
+import type { LocalHandlers } from '../transport/local-api.js';
+
+/** All that a role needs of the world. A role gets nothing from anywhere else, so a simulation can run it. */
+export interface RolePorts<S extends Store = Store> {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly crypto: Crypto;
+  readonly statements: Statements;
+  readonly certificates: CertificateTools;
+  readonly network: Network;
+  readonly store: S;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** Version text for AuthRequest and status. */
+  readonly version: string;
+}
+
+export interface ForwardingPorts extends RolePorts {
+  readonly dataplane: DataPlane;
+}
+
+/** A started role, as the command that started it sees it. */
+export interface RunningRole {
+  /** What the local API answers. */
+  readonly local: LocalHandlers;
+  /** For /healthz. */
+  health(): { readonly ok: boolean; readonly detail: string };
+  /**
+   * Stop cleanly: end streams, finish what is under way, leave running sessions forwarding.
+   * Answers with a line for each thing left in place.
+   */
+  stop(): Promise<readonly string[]>;
+}
