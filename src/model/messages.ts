@@ -46,12 +46,17 @@ export interface AuthRequest {
   readonly supernode: SupernodeInfo | undefined;
 }
 
-/** Address blocks leased to a supernode, and the gateway address that every exit answers on. */
+/**
+ * The overlay's inner addresses: the blocks leased to a supernode (none for an exit), the gateway that every exit
+ * answers on, and the pools all of them lie in.
+ */
 export interface AddressPlan {
   readonly blocksIpv4: readonly Cidr[];
   readonly blocksIpv6: readonly Cidr[];
   readonly gatewayIpv4: IpAddress;
   readonly gatewayIpv6: IpAddress;
+  readonly poolIpv4: Cidr;
+  readonly poolIpv6: Cidr;
 }
 
 export interface AuthResponse {
