@@ -12,7 +12,7 @@ export type AddressDetail = 'none' | 'network' | 'whole';
 export function scrubSecrets(text: string): string {
   return text
     .replace(/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g, '[private key]')
-    .replace(/vpnd1[a-zA-Z2-7]{24,}/g, '[token]')
+    .replace(/vpnd1[a-z2-7]{24,}/gi, '[token]')
     .replace(/(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{43}=/g, (key) => `${key.slice(0, 6)}…`)
     .replace(/(?<![0-9a-fA-F])[0-9a-fA-F]{64}(?![0-9a-fA-F])/g, (key) => `${key.slice(0, 8)}…`);
 }

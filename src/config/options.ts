@@ -1,0 +1,314 @@
+import type { Role } from '../model/role.js';
+import { days, seconds } from '../model/time.js';
+import { type OptionTable, option, optional } from './option.js';
+import * as v from './values.js';
+
+/** The port /metrics and /healthz have on each role, so that all four can share a machine. */
+const METRICS_PORT: Record<Role, number> = { base: 9470, supernode: 9471, exit: 9472, client: 9473 };
+
+const common = <R extends Role>(role: R) => ({
+  stateDir: option({
+    name: 'state-dir',
+    value: '<dir>',
+    parse: v.absolutePath,
+    default: `/var/lib/vpnd/${role}`,
+    help: 'Directory of keys, database, lock and socket; one for each daemon',
+    example: `/srv/vpnd/${role}`,
+  }),
+  socket: optional({
+    name: 'socket',
+    value: '<path>',
+    parse: v.absolutePath,
+    help: 'Unix socket of the local API; vpnd.sock in the state directory unless given',
+    example: `/run/vpnd/${role}.sock`,
+  }),
+  metricsListen: option({
+    name: 'metrics',
+    value: '<host:port>',
+    parse: v.unlessOff(v.listenAddress),
+    default: `127.0.0.1:${METRICS_PORT[role]}`,
+    help: 'Where /metrics and /healthz are served, or off',
+    example: '10.0.0.5:9470',
+  }),
+  logLevel: option({
+    name: 'log-level',
+    value: '<level>',
+    parse: v.oneOf('debug', 'info', 'warn', 'error'),
+    default: 'info',
+    help: 'Least important lines to log: debug, info, warn or error',
+    example: 'debug',
+  }),
+  logPrivacy: option({
+    name: 'log-privacy',
+    value: '<mode>',
+    parse: v.oneOf('strict', 'partial', 'off'),
+    default: 'partial',
+    help: 'Addresses of peers in debug lines: strict (none), partial (/24 or /48) or off (whole); higher levels have none',
+    example: 'strict',
+  }),
+});
+
+/** What every daemon has. */
+export type CommonTable = ReturnType<typeof common>;
+
+const member = {
+  join: optional({
+    name: 'join',
+    value: '<token>',
+    parse: v.joinToken,
+    help: 'Join token from `vpnd token create`, needed at the first start only; other users of this machine can see flags, so prefer --join-file',
+    example: 'vpnd1abc…',
+    secret: true,
+  }),
+  joinFile: optional({
+    name: 'join-file',
+    value: '<path>',
+    parse: v.absolutePath,
+    help: 'File that holds the join token',
+    example: '/etc/vpnd/join-token',
+  }),
+  region: optional({
+    name: 'region',
+    value: '<region>',
+    parse: v.region,
+    help: "Region of this node; must agree with the token's, which counts when this is left out",
+    example: 'eu',
+  }),
+};
+
+const forwarding = (device: string) => ({
+  interface: option({
+    name: 'interface',
+    value: '<name>',
+    parse: v.interfaceName,
+    default: device,
+    help: 'Name of the WireGuard interface',
+    example: device,
+  }),
+  dataplane: option({
+    name: 'dataplane',
+    value: '<engine>',
+    parse: v.oneOf('auto', 'kernel', 'userspace', 'memory'),
+    default: 'auto',
+    help: 'WireGuard engine: kernel, userspace (wireguard-go), auto for the first of them there is; memory forwards nothing and is for trying out',
+    example: 'kernel',
+  }),
+});
+
+const countryOption = optional({
+  name: 'country',
+  value: '<code>',
+  parse: v.country,
+  help: 'Country that traffic leaves from, ISO 3166-1 alpha-2',
+  example: 'DE',
+});
+
+const base = {
+  ...common('base'),
+  listen: option({
+    name: 'listen',
+    value: '<host:port>',
+    parse: v.listenAddress,
+    default: '0.0.0.0:7400',
+    help: 'Where supernodes and newcomers connect (TCP)',
+    example: '[::]:7400',
+  }),
+  advertise: optional({
+    name: 'advertise',
+    value: '<host[:port]>',
+    parse: v.listOf(v.advertised),
+    help: 'Where others reach base, best first; join tokens carry it; needed unless --listen names one address',
+    example: 'base.example.org',
+    many: true,
+  }),
+  poolIpv4: option({
+    name: 'pool-ipv4',
+    value: '<cidr>',
+    parse: v.network(4, 8, 24, '10.200.0.0/13'),
+    default: '10.200.0.0/13',
+    help: 'Inner IPv4 addresses of the whole overlay',
+    example: '10.64.0.0/12',
+  }),
+  poolIpv6: option({
+    name: 'pool-ipv6',
+    value: '<cidr>',
+    parse: v.network(6, 16, 56, 'fd76:706e:6400::/48'),
+    default: 'fd76:706e:6400::/48',
+    help: 'Inner IPv6 addresses of the whole overlay; supernodes are leased /64 blocks of it',
+    example: 'fd12:3456:789a::/48',
+  }),
+  blockLength: option({
+    name: 'block-length',
+    value: '<length>',
+    parse: v.integer(16, 28),
+    default: '22',
+    help: 'Prefix length of the IPv4 blocks leased to supernodes',
+    example: '24',
+  }),
+  membershipTtl: option({
+    name: 'membership-ttl',
+    value: '<duration>',
+    parse: v.duration(seconds(10), days(3650)),
+    default: '30d',
+    help: 'How long a membership lasts when it is not renewed',
+    example: '7d',
+  }),
+  certificateTtl: option({
+    name: 'certificate-ttl',
+    value: '<duration>',
+    parse: v.duration(seconds(10), days(397)),
+    default: '24h',
+    help: "How long a supernode's TLS certificate lasts; renewed at two thirds",
+    example: '12h',
+  }),
+} satisfies OptionTable;
+
+const supernode = {
+  ...common('supernode'),
+  ...member,
+  listen: option({
+    name: 'listen',
+    value: '<host:port>',
+    parse: v.listenAddress,
+    default: '0.0.0.0:443',
+    help: 'Where peers and other supernodes connect (TCP)',
+    example: '[::]:443',
+  }),
+  advertise: optional({
+    name: 'advertise',
+    value: '<host[:port]>',
+    parse: v.listOf(v.advertised),
+    help: 'Where others reach this supernode, best first; needed unless --listen names one address',
+    example: '203.0.113.7',
+    many: true,
+  }),
+  relayIps: optional({
+    name: 'relay-ip',
+    value: '<ip>',
+    parse: v.listOf(v.ip),
+    help: 'Public addresses that relay ports are on, at most one of each family; the advertised addresses unless given',
+    example: '203.0.113.7,2001:db8::7',
+    many: true,
+  }),
+  relayPorts: option({
+    name: 'relay-ports',
+    value: '<from-to>',
+    parse: v.portRange,
+    default: '40000-49999',
+    help: 'UDP ports for relaying, one or two for each session',
+    example: '50000-59999',
+  }),
+  probePort: option({
+    name: 'probe-port',
+    value: '<port>',
+    parse: v.unlessOff(v.port),
+    default: '3478',
+    help: 'UDP port that tells peers how their NAT maps them, or off',
+    example: '3479',
+  }),
+  egress: option({
+    name: 'egress',
+    value: '<on|off>',
+    parse: v.onOff,
+    default: 'off',
+    help: 'Be an exit too, for regions that have none',
+    example: 'on',
+    switch: true,
+  }),
+  ...forwarding('wg-relay'),
+  wireguardPort: option({
+    name: 'wireguard-port',
+    value: '<port>',
+    parse: v.port,
+    default: '51820',
+    help: 'UDP port of WireGuard with --egress',
+    example: '51821',
+  }),
+  country: countryOption,
+  sessionCapacity: option({
+    name: 'capacity',
+    value: '<sessions>',
+    parse: v.integer(1, 1_000_000),
+    default: '10000',
+    help: 'Sessions at one time before newcomers are sent elsewhere',
+    example: '2000',
+  }),
+  lease: option({
+    name: 'lease',
+    value: '<duration>',
+    parse: v.duration(seconds(1), days(30)),
+    default: '1h',
+    help: 'How long a session lives with nobody renewing it',
+    example: '10m',
+  }),
+} satisfies OptionTable;
+
+const exit = {
+  ...common('exit'),
+  ...member,
+  ...forwarding('wg-exit'),
+  country: countryOption,
+  publicEndpoint: optional({
+    name: 'public-endpoint',
+    value: '<ip:port>',
+    parse: v.endpoint,
+    help: 'Public address or forwarded port of this exit (UDP); clients then come straight to it',
+    example: '198.51.100.4:51820',
+  }),
+  wireguardPort: optional({
+    name: 'wireguard-port',
+    value: '<port>',
+    parse: v.port,
+    help: "UDP port of WireGuard; the kernel's choice, or with --public-endpoint its port, unless given",
+    example: '51820',
+  }),
+  maxMbps: option({
+    name: 'max-mbps',
+    value: '<number>',
+    parse: v.amount,
+    default: '0',
+    help: 'Bandwidth lent to clients in Mbit/s; 0 says nothing about it',
+    example: '100',
+  }),
+  sessionCapacity: option({
+    name: 'capacity',
+    value: '<sessions>',
+    parse: v.integer(1, 100_000),
+    default: '1000',
+    help: 'Sessions at one time',
+    example: '20',
+  }),
+  ipv6: option({
+    name: 'ipv6',
+    value: '<mode>',
+    parse: v.oneOf('auto', 'on', 'off'),
+    default: 'auto',
+    help: 'Carry IPv6: on, off, or auto when this machine has a global route for it',
+    example: 'off',
+  }),
+} satisfies OptionTable;
+
+const client = {
+  ...common('client'),
+  ...member,
+  ...forwarding('wg-client'),
+  table: option({
+    name: 'table',
+    value: '<number>',
+    parse: v.integer(1, 4_294_967_295),
+    default: '51820',
+    help: 'Routing table of the tunnel',
+    example: '5182',
+  }),
+  privacy: option({
+    name: 'privacy',
+    value: '<mode>',
+    parse: v.oneOf('auto', 'private'),
+    default: 'auto',
+    help: 'auto takes the fastest path; private always two supernodes, so that none sees both ends',
+    example: 'private',
+  }),
+} satisfies OptionTable;
+
+/** All settings of each role. Keys are the fields of that role's configuration in types.ts. */
+export const OPTIONS = { base, supernode, exit, client } satisfies Record<Role, OptionTable>;

@@ -1,0 +1,232 @@
+import { familyOf, formatHostPort, type HostPort, type IpAddress, parseIp, prefixLength } from '../model/address.js';
+import { VpndError } from '../model/errors.js';
+import { err, ok, type Result } from '../model/result.js';
+import type { Role } from '../model/role.js';
+import { flagOf, type Option, type OptionTable, type Values } from './option.js';
+import { type CommonTable, OPTIONS } from './options.js';
+import { type Given, gather, type RawConfig } from './sources.js';
+import type { BaseConfig, ClientConfig, CommonConfig, DaemonConfig, ExitConfig, SupernodeConfig } from './types.js';
+import { type AdvertisedHost, isUnspecified, joinToken } from './values.js';
+
+type ConfigOf<R extends Role> = Extract<DaemonConfig, { role: R }>;
+type Table<R extends Role> = (typeof OPTIONS)[R];
+
+/** A unix socket's path as the kernel holds it: 108 bytes with the final NUL. */
+export const SOCKET_PATH_LIMIT = 107;
+
+/**
+ * The configuration of a daemon, frozen, or one line that names the setting, where its value came from and what is
+ * wrong with it. Nothing outside `raw` is consulted. Errors: VpndError `bad-config`.
+ */
+export function parseConfig<R extends Role>(role: R, raw: RawConfig): Result<ConfigOf<R>, VpndError> {
+  const given = gather(role, raw);
+  if (!given.ok) return given;
+  try {
+    return ok(deepFreeze(BUILDERS[role](given.value, raw)));
+  } catch (thrown) {
+    if (thrown instanceof VpndError && thrown.code === 'bad-config') return err(thrown);
+    throw thrown;
+  }
+}
+
+type AllGiven = ReadonlyMap<string, Given>;
+/** Inside this file a refusal is thrown, so that the checks below read as a list. */
+const refuse = (message: string): never => {
+  throw new VpndError('bad-config', message);
+};
+
+const BUILDERS: { readonly [R in Role]: (given: AllGiven, raw: RawConfig) => ConfigOf<R> } = {
+  base: buildBase,
+  supernode: buildSupernode,
+  exit: buildExit,
+  client: buildClient,
+};
+
+function valuesOf<R extends Role>(role: R, given: AllGiven): Values<Table<R>> {
+  const table: OptionTable = OPTIONS[role];
+  const values: Record<string, unknown> = {};
+  for (const [key, option] of Object.entries(table)) {
+    const found = given.get(key);
+    values[key] = found === undefined ? undefined : readValue(option, found);
+  }
+  return values as Values<Table<R>>;
+}
+
+function readValue(option: Option<unknown>, { text, where }: Given): unknown {
+  const parsed = option.parse(text);
+  if (parsed.ok) return parsed.value;
+  return refuse(`${where}: ${option.secret ? 'the value' : `'${text.slice(0, 200)}'`} ${parsed.error}`);
+}
+
+function buildBase(given: AllGiven): BaseConfig {
+  const v = valuesOf('base', given);
+  if (v.blockLength < prefixLength(v.poolIpv4)) {
+    refuse(`${where(given, 'blockLength')}: a /${v.blockLength} does not fit into --pool-ipv4 ${v.poolIpv4}`);
+  }
+  return {
+    role: 'base',
+    ...common(v),
+    listen: v.listen,
+    advertise: advertise(given, v.advertise, v.listen, 'join tokens carry it'),
+    poolIpv4: v.poolIpv4,
+    poolIpv6: v.poolIpv6,
+    blockLength: v.blockLength,
+    membershipTtl: v.membershipTtl,
+    certificateTtl: v.certificateTtl,
+  };
+}
+
+function buildSupernode(given: AllGiven, raw: RawConfig): SupernodeConfig {
+  const v = valuesOf('supernode', given);
+  const addresses = advertise(given, v.advertise, v.listen, 'peers dial it');
+  const inRelayRange = (at: number): boolean => at >= v.relayPorts.from && at <= v.relayPorts.to;
+  const range = `--relay-ports ${v.relayPorts.from}-${v.relayPorts.to}`;
+  if (v.probePort !== undefined && inRelayRange(v.probePort)) {
+    refuse(`${where(given, 'probePort')}: ${v.probePort} lies within ${range}`);
+  }
+  if (inRelayRange(v.wireguardPort)) {
+    refuse(`${where(given, 'wireguardPort')}: ${v.wireguardPort} lies within ${range}`);
+  }
+  if (v.probePort === v.wireguardPort) {
+    refuse(`${where(given, 'wireguardPort')}: ${v.wireguardPort} is the --probe-port too`);
+  }
+  return {
+    role: 'supernode',
+    ...common(v),
+    join: joinOf(given, v, raw),
+    region: v.region,
+    listen: v.listen,
+    advertise: addresses,
+    relayIps: relayIps(given, v.relayIps, addresses),
+    relayPorts: v.relayPorts,
+    probePort: v.probePort,
+    egress: v.egress,
+    interface: v.interface,
+    wireguardPort: v.wireguardPort,
+    dataplane: v.dataplane,
+    country: v.country,
+    sessionCapacity: v.sessionCapacity,
+    lease: v.lease,
+  };
+}
+
+function buildExit(given: AllGiven, raw: RawConfig): ExitConfig {
+  const v = valuesOf('exit', given);
+  return {
+    role: 'exit',
+    ...common(v),
+    join: joinOf(given, v, raw),
+    region: v.region,
+    interface: v.interface,
+    dataplane: v.dataplane,
+    country: v.country,
+    publicEndpoint: v.publicEndpoint,
+    wireguardPort: v.wireguardPort ?? v.publicEndpoint?.port,
+    maxMbps: v.maxMbps,
+    sessionCapacity: v.sessionCapacity,
+    ipv6: v.ipv6,
+  };
+}
+
+function buildClient(given: AllGiven, raw: RawConfig): ClientConfig {
+  const v = valuesOf('client', given);
+  if (v.table >= 253 && v.table <= 255) {
+    refuse(`${where(given, 'table')}: ${v.table} is the kernel's own table (default, main or local)`);
+  }
+  return {
+    role: 'client',
+    ...common(v),
+    join: joinOf(given, v, raw),
+    region: v.region,
+    interface: v.interface,
+    dataplane: v.dataplane,
+    table: v.table,
+    privacy: v.privacy,
+  };
+}
+
+function common(v: Values<CommonTable>): CommonConfig {
+  const socket = v.socket ?? `${v.stateDir}/vpnd.sock`;
+  if (Buffer.byteLength(socket) > SOCKET_PATH_LIMIT) {
+    const flag = v.socket === undefined ? '--state-dir' : '--socket';
+    refuse(`${flag}: '${socket}' is too long for a unix socket (at most ${SOCKET_PATH_LIMIT} bytes)`);
+  }
+  return {
+    stateDir: v.stateDir,
+    socket,
+    metricsListen: v.metricsListen,
+    logLevel: v.logLevel,
+    logPrivacy: v.logPrivacy,
+  };
+}
+
+const where = (given: AllGiven, key: string): string => given.get(key)?.where ?? key;
+
+function advertise(
+  given: AllGiven,
+  hosts: readonly AdvertisedHost[] | undefined,
+  listen: HostPort,
+  use: string,
+): readonly HostPort[] {
+  if (hosts !== undefined) return hosts.map((at) => ({ host: at.host, port: at.port ?? listen.port }));
+  if (!isUnspecified(listen.host)) return [listen];
+  return refuse(
+    `--advertise is needed, since ${where(given, 'listen')} ${formatHostPort(listen)} names no single address: ` +
+      `give the name or address where others reach this machine (${use})`,
+  );
+}
+
+function relayIps(
+  given: AllGiven,
+  wanted: readonly IpAddress[] | undefined,
+  addresses: readonly HostPort[],
+): readonly IpAddress[] {
+  if (wanted === undefined) {
+    const literal = addresses.flatMap((at) => {
+      const parsed = parseIp(at.host);
+      return parsed.ok ? [parsed.value] : [];
+    });
+    const found = ([4, 6] as const).flatMap((family) => literal.find((ip) => familyOf(ip) === family) ?? []);
+    if (found.length > 0) return found;
+    return refuse(`${flagOf(OPTIONS.supernode.relayIps)} is needed, since --advertise names no IP address`);
+  }
+  for (const family of [4, 6] as const) {
+    const same = wanted.filter((ip) => familyOf(ip) === family);
+    if (same.length > 1) refuse(`${where(given, 'relayIps')}: more than one IPv${family} address: ${same.join(', ')}`);
+  }
+  const bad = wanted.find(isUnspecified);
+  if (bad !== undefined) refuse(`${where(given, 'relayIps')}: '${bad}' is no address that others can reach`);
+  return wanted;
+}
+
+/** The join token, given itself or by a file that holds it. */
+function joinOf(
+  given: AllGiven,
+  v: { readonly join: string | undefined; readonly joinFile: string | undefined },
+  raw: RawConfig,
+): string | undefined {
+  if (v.joinFile === undefined) return v.join;
+  const file = given.get('joinFile');
+  const token = given.get('join');
+  if (token !== undefined && file !== undefined) {
+    if (token.rank > file.rank) return v.join;
+    if (token.rank === file.rank) refuse(`${file.where}: give either --join or --join-file, not both`);
+  }
+  const text = (() => {
+    try {
+      return raw.read(v.joinFile);
+    } catch (cause) {
+      const code = (cause as NodeJS.ErrnoException).code;
+      const why = code === 'ENOENT' ? 'does not exist' : `cannot be read (${code ?? 'unknown error'})`;
+      return refuse(`${where(given, 'joinFile')}: '${v.joinFile}' ${why}`);
+    }
+  })();
+  const parsed = joinToken(text);
+  return parsed.ok ? parsed.value : refuse(`${where(given, 'joinFile')}: what '${v.joinFile}' holds ${parsed.error}`);
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value;
+  for (const inner of Object.values(value)) deepFreeze(inner);
+  return Object.freeze(value);
+}

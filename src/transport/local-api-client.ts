@@ -1,0 +1,79 @@
+import { existsSync } from 'node:fs';
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { createClient, type Interceptor } from '@connectrpc/connect';
+import { createConnectTransport } from '@connectrpc/connect-node';
+import {
+  type CreateTokenRequestSchema,
+  type CreateTokenResponse,
+  type DownResponse,
+  type ExitSummary,
+  type ListExitsRequestSchema,
+  LocalBase,
+  LocalClient,
+  LocalNode,
+  type NodeStatus,
+  type TokenSummary,
+  type UpRequestSchema,
+} from '../gen/vpnd/v1/admin_pb.js';
+import { daemonNotRunning, fromConnectError } from './local-api-errors.js';
+
+/**
+ * The daemon behind a unix socket. Every call rejects with VpndError: what the daemon refused, with its code and
+ * details, or `daemon-not-running`, `no-root`, `timeout`, `closed`.
+ */
+export interface LocalApi {
+  status(): Promise<NodeStatus>;
+  /** The status now and after every change, until the signal aborts or the daemon ends. */
+  watch(signal: AbortSignal): AsyncGenerator<NodeStatus, void, undefined>;
+  up(request: MessageInitShape<typeof UpRequestSchema>, signal: AbortSignal): Promise<NodeStatus>;
+  down(): Promise<DownResponse>;
+  listExits(request: MessageInitShape<typeof ListExitsRequestSchema>): Promise<readonly ExitSummary[]>;
+  createToken(request: MessageInitShape<typeof CreateTokenRequestSchema>): Promise<CreateTokenResponse>;
+  listTokens(): Promise<readonly TokenSummary[]>;
+  revokeToken(tokenId: string): Promise<void>;
+}
+
+/** Longer than any answer that does not wait for the network. */
+const ANSWER_MS = 15_000;
+
+export function localClient(socket: string): LocalApi {
+  const present: Interceptor = (next) => async (request) => {
+    if (!existsSync(socket)) throw daemonNotRunning(socket);
+    return next(request);
+  };
+  const transport = createConnectTransport({
+    baseUrl: 'http://localhost',
+    httpVersion: '1.1',
+    nodeOptions: { socketPath: socket },
+    interceptors: [present],
+  });
+  const node = createClient(LocalNode, transport);
+  const client = createClient(LocalClient, transport);
+  const base = createClient(LocalBase, transport);
+  const asVpnd = async <T>(call: Promise<T>): Promise<T> => {
+    try {
+      return await call;
+    } catch (thrown) {
+      throw fromConnectError(thrown, socket);
+    }
+  };
+  const soon = { timeoutMs: ANSWER_MS };
+  return {
+    status: () => asVpnd(node.getStatus({}, soon)),
+    async *watch(signal) {
+      try {
+        yield* node.watchStatus({}, { signal });
+      } catch (thrown) {
+        if (!signal.aborted) throw fromConnectError(thrown, socket);
+      }
+    },
+    up: (request, signal) => asVpnd(client.up(request, { signal })),
+    down: () => asVpnd(client.down({}, soon)),
+    listExits: async (request) => (await asVpnd(client.listExits(request, soon))).exits,
+    createToken: (request) => asVpnd(base.createToken(request, soon)),
+    listTokens: async () => (await asVpnd(base.listTokens({}, soon))).tokens,
+    revokeToken: async (tokenId) => {
+      await asVpnd(base.revokeToken({ tokenId }, soon));
+    },
+  };
+}
