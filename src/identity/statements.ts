@@ -1,4 +1,5 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { CLOCK_TOLERANCE } from '../core/auth.js';
 import type { Statements } from '../core/ports/authority.js';
 import type { Crypto, Identity } from '../core/ports/crypto.js';
 import { MembershipSchema, OfferSchema } from '../gen/vpnd/v1/types_pb.js';
@@ -11,14 +12,12 @@ import type { Membership, Signed } from '../model/membership.js';
 import type { Offer } from '../model/offer.js';
 import { err, ok } from '../model/result.js';
 import { type MemberRole, parseRegion } from '../model/role.js';
-import { type Instant, instantOf, minutes } from '../model/time.js';
+import { type Instant, instantOf } from '../model/time.js';
 import { memberRoleOf, wireRole } from './wire-roles.js';
 
 const MEMBERSHIP_TAG = 'vpnd/membership/v1';
 const OFFER_TAG = 'vpnd/offer/v1';
 
-/** Clocks this far apart still work together; more is refused as clock skew at enrolment and at every stream. */
-export const CLOCK_TOLERANCE = minutes(5);
 /** ML-KEM-768 (FIPS 203). */
 const KEM_CIPHERTEXT_LENGTH = 1088;
 /** No statement comes near it; keeps a stranger from making us parse megabytes. */

@@ -1,0 +1,171 @@
+import type {
+  BaseStore,
+  DirectoryStore,
+  FactStore,
+  LedgerEntry,
+  LedgerStore,
+  MemberRecord,
+  SessionRecord,
+  TokenRecord,
+} from '../core/ports/store.js';
+import { toHex } from '../model/bytes.js';
+import type { VpndError } from '../model/errors.js';
+import type { CommandId, PeerId, SessionId } from '../model/ids.js';
+import { decodeJson, encodeJson } from './json-codec.js';
+import { byText, checkRecord, decideRedemption, isTombstone, lowestFree } from './records.js';
+
+/** A store in memory, and what a simulation does to it. */
+export interface MemoryStore extends BaseStore {
+  /** Every write throws this until it is undefined again, having changed nothing. */
+  failWrites(error: VpndError | undefined): void;
+  /** What a restarted process finds: the same contents, a fresh object. The old one is closed. */
+  reopen(): MemoryStore;
+}
+
+interface Contents {
+  readonly entries: Map<CommandId, string>;
+  readonly sessions: Map<SessionId, string>;
+  readonly facts: Map<string, string>;
+  readonly tokens: Map<string, TokenRecord>;
+  readonly members: Map<PeerId, MemberRecord>;
+  readonly blocks: Map<number, PeerId>;
+}
+
+/** The twin of src/store/sqlite: same rules, same contract suite, no disk. */
+export function openMemoryStore(): MemoryStore {
+  return over({
+    entries: new Map(),
+    sessions: new Map(),
+    facts: new Map(),
+    tokens: new Map(),
+    members: new Map(),
+    blocks: new Map(),
+  });
+}
+
+function over(contents: Contents): MemoryStore {
+  let failure: VpndError | undefined;
+  let open = true;
+  const reading = <T>(read: () => T): T => {
+    if (!open) throw new TypeError('this store is closed');
+    return read();
+  };
+  const writing = <T>(write: () => T): T =>
+    reading(() => {
+      if (failure !== undefined) throw failure;
+      return write();
+    });
+  const close = () => {
+    open = false;
+  };
+  return {
+    ledger: ledgerOver(contents, reading, writing),
+    facts: factsOver(contents, reading, writing),
+    directory: directoryOver(contents, reading, writing),
+    close,
+    failWrites(error) {
+      failure = error;
+    },
+    reopen() {
+      close();
+      return over(contents);
+    },
+  };
+}
+
+type Guard = <T>(action: () => T) => T;
+
+// Values are kept encoded, as on disk: nobody can change what is stored by holding on to an object.
+const freeze = encodeJson;
+const thaw = <T>(text: string): T => decodeJson(text) as T;
+
+function ledgerOver({ entries, sessions }: Contents, reading: Guard, writing: Guard): LedgerStore {
+  const maybe = <T>(text: string | undefined): T | undefined => (text === undefined ? undefined : thaw<T>(text));
+  return {
+    command: (id) => reading(() => maybe<LedgerEntry>(entries.get(id))),
+    session: (id) => reading(() => maybe<SessionRecord>(sessions.get(id))),
+    sessions: () =>
+      reading(() =>
+        [...sessions.values()].map((text) => thaw<SessionRecord>(text)).sort(byText((session) => session.session)),
+      ),
+    record: (entry, session) =>
+      writing(() => {
+        checkRecord(entry, session);
+        const [answer, state] = [freeze(entry), freeze(session)];
+        entries.set(entry.id, answer);
+        sessions.set(session.session, state);
+      }),
+    prune: (before) =>
+      writing(() => {
+        for (const [id, text] of entries) if (thaw<LedgerEntry>(text).appliedAt < before) entries.delete(id);
+        for (const [id, text] of sessions) {
+          const session = thaw<SessionRecord>(text);
+          if (isTombstone(session) && session.updatedAt < before) sessions.delete(id);
+        }
+      }),
+  };
+}
+
+function factsOver({ facts }: Contents, reading: Guard, writing: Guard): FactStore {
+  return {
+    get: <T>(name: string) =>
+      reading(() => {
+        const text = facts.get(name);
+        return text === undefined ? undefined : thaw<T>(text);
+      }),
+    put: (name, value) =>
+      writing(() => {
+        facts.set(name, freeze(value));
+      }),
+    remove: (name) =>
+      writing(() => {
+        facts.delete(name);
+      }),
+    names: (prefix) => reading(() => [...facts.keys()].filter((name) => name.startsWith(prefix)).sort()),
+  };
+}
+
+function directoryOver({ tokens, members, blocks }: Contents, reading: Guard, writing: Guard): DirectoryStore {
+  return {
+    createToken: async (token) =>
+      writing(() => {
+        if (tokens.has(token.id)) throw new TypeError(`there is a token ${token.id} already`);
+        tokens.set(token.id, Object.freeze({ ...token, secretHash: token.secretHash.slice() }));
+      }),
+    tokens: async () => reading(() => [...tokens.values()].sort(byText((token) => token.id))),
+    revokeToken: async (id) =>
+      writing(() => {
+        const token = tokens.get(id);
+        if (token === undefined) return false;
+        tokens.set(id, { ...token, revoked: true });
+        return true;
+      }),
+    redeem: async (secretHash, wish, now) =>
+      writing(() => {
+        const wanted = toHex(secretHash);
+        const token = [...tokens.values()].find((candidate) => toHex(candidate.secretHash) === wanted);
+        const decision = decideRedemption(token, members.get(wish.peer), wish, now);
+        if (decision.kind === 'refuse') return { ok: false, error: decision.error };
+        if (decision.kind === 'spend') {
+          tokens.set(decision.token.id, decision.token);
+          members.set(decision.member.peer, decision.member);
+        }
+        return { ok: true, member: decision.member };
+      }),
+    member: async (peer) => reading(() => members.get(peer)),
+    members: async (role) =>
+      reading(() =>
+        [...members.values()].filter(({ roles }) => roles.includes(role)).sort(byText((member) => member.peer)),
+      ),
+    countMembers: async () => reading(() => members.size),
+    leaseBlocks: async (supernode, atLeast, limit) =>
+      writing(() => {
+        const held = [...blocks].filter(([, owner]) => owner === supernode).map(([index]) => index);
+        for (const index of lowestFree(new Set(blocks.keys()), atLeast - held.length, limit)) {
+          blocks.set(index, supernode);
+          held.push(index);
+        }
+        return held.sort((a, b) => a - b);
+      }),
+  };
+}

@@ -1,0 +1,149 @@
+import type { Database } from 'better-sqlite3';
+import type { DirectoryStore, MemberRecord, Redemption, TokenRecord } from '../../core/ports/store.js';
+import type { Bytes } from '../../model/bytes.js';
+import type { PeerId } from '../../model/ids.js';
+import type { MemberRole, Region } from '../../model/role.js';
+import { type Instant, instantOf } from '../../model/time.js';
+import { decideRedemption, lowestFree, type RedemptionWish } from '../records.js';
+import type { Guard } from './facts.js';
+
+interface TokenRow {
+  readonly id: string;
+  readonly secret_hash: Buffer;
+  readonly role: string;
+  readonly region: string;
+  readonly pool: string;
+  readonly note: string;
+  readonly created_at: number;
+  readonly expires_at: number;
+  readonly uses: number;
+  readonly uses_left: number;
+  readonly revoked: number;
+}
+
+interface MemberRow {
+  readonly peer: string;
+  readonly roles: string;
+  readonly region: string;
+  readonly pool: string;
+  readonly token_id: string;
+  readonly enrolled_at: number;
+  readonly revoked_at: number | null;
+}
+
+/** Asynchronous by its port; here every call is over in one turn, under SQLite's write lock. */
+export function directoryStore(db: Database, guard: Guard): DirectoryStore {
+  const addToken = db.prepare<[TokenRow]>(`
+    INSERT INTO token
+      (id, secret_hash, role, region, pool, note, created_at, expires_at, uses, uses_left, revoked)
+    VALUES
+      (@id, @secret_hash, @role, @region, @pool, @note, @created_at, @expires_at, @uses, @uses_left, @revoked)`);
+  const tokens = db.prepare<[], TokenRow>('SELECT * FROM token ORDER BY id');
+  const tokenBySecret = db.prepare<[Buffer], TokenRow>('SELECT * FROM token WHERE secret_hash = ?');
+  const revoke = db.prepare<[string]>('UPDATE token SET revoked = 1 WHERE id = ?');
+  const setUses = db.prepare<[number, string]>('UPDATE token SET uses_left = ? WHERE id = ?');
+  const putMember = db.prepare<[MemberRow]>(`
+    INSERT OR REPLACE INTO member (peer, roles, region, pool, token_id, enrolled_at, revoked_at)
+    VALUES (@peer, @roles, @region, @pool, @token_id, @enrolled_at, @revoked_at)`);
+  const member = db.prepare<[string], MemberRow>('SELECT * FROM member WHERE peer = ?');
+  const members = db.prepare<[], MemberRow>('SELECT * FROM member ORDER BY peer');
+  const count = db.prepare<[], { n: number }>('SELECT count(*) AS n FROM member');
+  const held = db.prepare<[string], { number: number }>('SELECT number FROM block WHERE owner = ? ORDER BY number');
+  const taken = db.prepare<[], { number: number }>('SELECT number FROM block');
+  const addBlock = db.prepare<[number, string, number]>(
+    'INSERT INTO block (number, owner, leased_at) VALUES (?, ?, ?)',
+  );
+
+  const redeem = db.transaction((secretHash: Bytes, wish: RedemptionWish, now: Instant): Redemption => {
+    const token = tokenBySecret.get(Buffer.from(secretHash));
+    const known = member.get(wish.peer);
+    const decision = decideRedemption(token && tokenOf(token), known && memberOf(known), wish, now);
+    if (decision.kind === 'refuse') return { ok: false, error: decision.error };
+    if (decision.kind === 'spend') {
+      setUses.run(decision.token.usesLeft, decision.token.id);
+      putMember.run(memberRow(decision.member));
+    }
+    return { ok: true, member: decision.member };
+  });
+
+  const lease = db.transaction((supernode: PeerId, atLeast: number, limit: number, now: Instant): readonly number[] => {
+    const mine = held.all(supernode).map(({ number }) => number);
+    if (mine.length >= atLeast) return mine;
+    const others = new Set(taken.all().map(({ number }) => number));
+    const fresh = lowestFree(others, atLeast - mine.length, limit);
+    for (const index of fresh) addBlock.run(index, supernode, now);
+    return [...mine, ...fresh].sort((a, b) => a - b);
+  });
+
+  return {
+    createToken: async (token) => {
+      guard(() => addToken.run(tokenRow(token)));
+    },
+    tokens: async () => guard(() => tokens.all().map(tokenOf)),
+    revokeToken: async (id) => guard(() => revoke.run(id).changes > 0),
+    // IMMEDIATE takes the write lock before the first read: what was read is still true when it is written.
+    redeem: async (secretHash, wish, now) => guard(() => redeem.immediate(secretHash, wish, now)),
+    member: async (peer) =>
+      guard(() => {
+        const row = member.get(peer);
+        return row === undefined ? undefined : memberOf(row);
+      }),
+    members: async (role) =>
+      guard(() =>
+        members
+          .all()
+          .map(memberOf)
+          .filter(({ roles }) => roles.includes(role)),
+      ),
+    countMembers: async () => guard(() => count.get()?.n ?? 0),
+    leaseBlocks: async (supernode, atLeast, limit, now) => guard(() => lease.immediate(supernode, atLeast, limit, now)),
+  };
+}
+
+const tokenRow = (token: TokenRecord): TokenRow => ({
+  id: token.id,
+  secret_hash: Buffer.from(token.secretHash),
+  role: token.role,
+  region: token.region,
+  pool: token.pool,
+  note: token.note,
+  created_at: token.createdAt,
+  expires_at: token.expiresAt,
+  uses: token.uses,
+  uses_left: token.usesLeft,
+  revoked: token.revoked ? 1 : 0,
+});
+
+const tokenOf = (row: TokenRow): TokenRecord => ({
+  id: row.id,
+  secretHash: new Uint8Array(row.secret_hash),
+  role: row.role as MemberRole,
+  region: row.region as Region,
+  pool: row.pool,
+  note: row.note,
+  createdAt: instantOf(row.created_at),
+  expiresAt: instantOf(row.expires_at),
+  uses: row.uses,
+  usesLeft: row.uses_left,
+  revoked: row.revoked !== 0,
+});
+
+const memberRow = (record: MemberRecord): MemberRow => ({
+  peer: record.peer,
+  roles: record.roles.join(','),
+  region: record.region,
+  pool: record.pool,
+  token_id: record.tokenId,
+  enrolled_at: record.enrolledAt,
+  revoked_at: record.revokedAt ?? null,
+});
+
+const memberOf = (row: MemberRow): MemberRecord => ({
+  peer: row.peer as PeerId,
+  roles: row.roles.split(',') as MemberRole[],
+  region: row.region as Region,
+  pool: row.pool,
+  tokenId: row.token_id,
+  enrolledAt: instantOf(row.enrolled_at),
+  revokedAt: row.revoked_at === null ? undefined : instantOf(row.revoked_at),
+});

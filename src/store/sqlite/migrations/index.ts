@@ -1,0 +1,6 @@
+import type { Migration } from '../migrate.js';
+import { ledger } from './0001-ledger.js';
+import { directory } from './0002-directory.js';
+
+/** In order, each the next number; a released one never changes. */
+export const migrations: readonly Migration[] = [ledger, directory];
