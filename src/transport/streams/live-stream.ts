@@ -1,0 +1,165 @@
+import type { Clock } from '../../core/ports/clock.js';
+import type { Log } from '../../core/ports/log.js';
+import type { Metrics } from '../../core/ports/metrics.js';
+import type { ControlStream, SendResult } from '../../core/ports/network.js';
+import type { Random } from '../../core/ports/random.js';
+import { VpndError } from '../../model/errors.js';
+import type { ControlMessage, InfoAnswer, InfoQuestion, Outcome } from '../../model/messages.js';
+import type { ExitRequest, SessionGrant } from '../../model/session.js';
+import { type Millis, ms } from '../../model/time.js';
+import type { CommandDesk } from './command-desk.js';
+import { Heartbeat } from './heartbeat.js';
+import { outcomeOf } from './refusal.js';
+import type { TimerWheel } from './timer-wheel.js';
+import type { ConnectedPeer, StreamHandlers } from './types.js';
+
+/** Exit and info requests of one peer that may be under way at once. */
+export const MAX_REQUESTS_IN_FLIGHT = 16;
+/** Messages one peer may send between two pings: far above any honest use, far below what would hurt the others. */
+export const MAX_MESSAGES_PER_INTERVAL = 5_000;
+
+export interface LiveContext {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly wheel: TimerWheel;
+  readonly metrics: Metrics;
+  readonly log: Log;
+  readonly desk: CommandDesk;
+  readonly handlers: StreamHandlers;
+  readonly pingInterval: Millis;
+  readonly silenceLimit: Millis;
+}
+
+type Updatable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** The stream of one authenticated peer: heartbeats, its answers to commands, its requests. */
+export class LiveStream {
+  readonly peer: ConnectedPeer;
+  readonly #updatable: Updatable<ConnectedPeer>;
+  readonly #stream: ControlStream;
+  readonly #context: LiveContext;
+  readonly #heartbeat: Heartbeat;
+  /** Ends this stream, by this side. */
+  readonly #end: (error: VpndError) => void;
+  #requests = 0;
+  #messages = 0;
+  #closed = false;
+
+  constructor(peer: ConnectedPeer, stream: ControlStream, context: LiveContext, end: (error: VpndError) => void) {
+    this.#updatable = peer;
+    this.peer = peer;
+    this.#stream = stream;
+    this.#context = context;
+    this.#end = end;
+    const { pingInterval: interval, silenceLimit } = context;
+    const first = ms(interval * context.random.fraction());
+    this.#heartbeat = new Heartbeat({ interval, silenceLimit, first }, context, {
+      ping: (id) => {
+        this.#messages = 0;
+        this.send({ kind: 'ping', id, load: undefined });
+      },
+      silent: () => end(new VpndError('timeout', `nothing heard for ${silenceLimit / 1_000} s`, { retryable: true })),
+    });
+  }
+
+  send(message: ControlMessage): SendResult {
+    if (this.#closed) return 'closed';
+    const result = this.#stream.send(message);
+    if (result === 'overflow') this.#context.metrics.outboxOverflows.inc();
+    return result;
+  }
+
+  /** Nothing is sent or expected any more; the stream itself is somebody else's to end. */
+  close(): void {
+    this.#closed = true;
+    this.#heartbeat.stop();
+  }
+
+  receive(message: ControlMessage): void {
+    this.#heartbeat.heard();
+    if (++this.#messages > MAX_MESSAGES_PER_INTERVAL) {
+      this.#end(new VpndError('rate-limited', 'too many messages', { retryable: true }));
+      return;
+    }
+    switch (message.kind) {
+      case 'ping':
+        if (message.load !== undefined) this.#updatable.load = message.load;
+        this.send({ kind: 'pong', id: message.id });
+        break;
+      case 'pong':
+        this.#pong(message.id);
+        break;
+      case 'command-response':
+        this.#context.desk.answered(this.peer.id, message);
+        break;
+      case 'info-request':
+        this.#info(message.requestId, message.question);
+        break;
+      case 'exit-request':
+        this.#exitRequest(message.request);
+        break;
+      case 'event':
+        try {
+          this.#context.handlers.news?.(this.peer, message.news);
+        } catch (thrown) {
+          this.#unexpected(message.news.kind, thrown);
+        }
+        break;
+      case 'auth-request':
+      case 'auth-response':
+      case 'command':
+      case 'info-response':
+      case 'exit-response':
+        this.#end(new VpndError('bad-message', `a peer does not send ${message.kind} on this stream`));
+    }
+  }
+
+  #pong(id: number): void {
+    const latency = this.#heartbeat.pong(id);
+    if (latency === undefined) return;
+    this.#updatable.latency = latency;
+    this.#context.metrics.heartbeatLatencyMs.observe(latency);
+  }
+
+  #info(requestId: number, question: InfoQuestion): void {
+    const handle = async (): Promise<InfoAnswer> => {
+      const { info } = this.#context.handlers;
+      if (info === undefined) throw new VpndError('not-supported', `no answers to ${question.kind} here`);
+      return info(this.peer, question);
+    };
+    void this.#answer(question.kind, handle, (result) => ({ kind: 'info-response', requestId, result }));
+  }
+
+  #exitRequest(request: ExitRequest): void {
+    const { requestId } = request;
+    const handle = async (): Promise<SessionGrant> => {
+      if (this.peer.role !== 'client') throw new VpndError('forbidden', 'only clients ask for an exit');
+      const { exitRequest } = this.#context.handlers;
+      if (exitRequest === undefined) throw new VpndError('not-supported', 'no exits are given out here');
+      return exitRequest(this.peer, request);
+    };
+    void this.#answer('exit-request', handle, (result) => ({ kind: 'exit-response', requestId, result }));
+  }
+
+  /** Answers on this very stream or not at all: a peer that came back asks again. */
+  async #answer<T>(
+    what: string,
+    handle: () => Promise<T>,
+    message: (outcome: Outcome<T>) => ControlMessage,
+  ): Promise<void> {
+    if (this.#requests >= MAX_REQUESTS_IN_FLIGHT) {
+      const text = `more than ${MAX_REQUESTS_IN_FLIGHT} requests at once; wait for an answer`;
+      const error = { code: 'rate-limited', message: text, details: {}, retryable: true };
+      this.send(message({ ok: false, error }));
+      return;
+    }
+    this.#requests++;
+    const outcome = await outcomeOf(handle, (thrown) => this.#unexpected(what, thrown));
+    this.#requests--;
+    this.send(message(outcome));
+  }
+
+  #unexpected(what: string, err: unknown): void {
+    this.#context.log.error(`handling ${what} failed`, { peer_id: this.peer.id, role: this.peer.role, err });
+  }
+}
