@@ -1,0 +1,211 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Capture } from './capture.js';
+import {
+  childEnvironment,
+  execProcess,
+  type RunOptions,
+  type RunResult,
+  runProcess,
+  Spawned,
+  type SpawnOptions,
+} from './processes.js';
+import { processesIn } from './residue.js';
+
+/**
+ * Becomes the process that keeps a host's mount namespace open, until its standard input ends with the lab's owner.
+ * Userspace WireGuard devices are found through sockets in the file system, so every host has its own
+ * /var/run/wireguard; and its own /etc/resolv.conf, which may be rewritten in place but not replaced.
+ */
+const KEEPER = `
+directory=$1; shift
+mkdir -p /run/wireguard
+mount --bind "$directory/wireguard" /run/wireguard
+if [ -e /etc/resolv.conf ]; then mount --bind "$directory/resolv.conf" /etc/resolv.conf; fi
+sysctl -qew "$@"
+ip link set lo up
+echo ready
+exec cat
+`;
+
+/** Addresses are used as soon as they are set, routers speak only when asked, and no host of ours redirects another. */
+const SETTINGS = [
+  'net.ipv6.conf.all.accept_dad=0',
+  'net.ipv6.conf.default.accept_dad=0',
+  'net.ipv6.conf.default.accept_ra=0',
+  'net.ipv6.conf.default.autoconf=0',
+  'net.ipv4.conf.all.rp_filter=0',
+  'net.ipv4.conf.default.rp_filter=2',
+  'net.ipv4.conf.all.send_redirects=0',
+  'net.ipv4.conf.default.send_redirects=0',
+  'net.ipv4.conf.all.accept_redirects=0',
+  'net.ipv4.conf.default.accept_redirects=0',
+];
+
+const FORWARDING = ['net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1', 'net.ipv6.conf.default.forwarding=1'];
+
+export interface HostAddresses {
+  readonly ipv4?: string;
+  readonly ipv6?: string;
+}
+
+/** One machine of the lab: a network namespace with its own loopback, mounts and scratch directory. */
+export class Host {
+  readonly name: string;
+  /** The network namespace's name, for `ip -n` and `ip netns exec`. */
+  readonly namespace: string;
+  /** Scratch directory of this host, removed with the lab. */
+  readonly directory: string;
+  readonly ipv4: string | undefined;
+  readonly ipv6: string | undefined;
+  readonly #keeper: ChildProcess;
+  readonly #spawned: Spawned[] = [];
+
+  private constructor(name: string, namespace: string, directory: string, keeper: ChildProcess, at: HostAddresses) {
+    this.name = name;
+    this.namespace = namespace;
+    this.directory = directory;
+    this.ipv4 = at.ipv4;
+    this.ipv6 = at.ipv6;
+    this.#keeper = keeper;
+  }
+
+  /** For the lab itself: a new namespace with loopback and nothing else. */
+  static async create(
+    name: string,
+    place: { readonly namespace: string; readonly directory: string },
+    options: HostAddresses & { readonly forwards?: boolean },
+  ): Promise<Host> {
+    const { namespace, directory } = place;
+    mkdirSync(join(directory, 'wireguard'), { recursive: true });
+    writeFileSync(join(directory, 'resolv.conf'), '');
+    await execProcess(['ip', 'netns', 'add', namespace]);
+    const settings = options.forwards ? [...SETTINGS, ...FORWARDING] : SETTINGS;
+    const keeper = spawn(
+      'ip',
+      ['netns', 'exec', namespace, '/bin/sh', '-ec', KEEPER, 'keeper', directory, ...settings],
+      {
+        env: childEnvironment(),
+        stdio: ['pipe', 'pipe', 'pipe'],
+      },
+    );
+    await ready(keeper, name);
+    return new Host(name, namespace, directory, keeper, options);
+  }
+
+  /** Run a program on this host to its end. */
+  run(argv: readonly string[], options?: RunOptions): Promise<RunResult> {
+    return runProcess(this.inside(argv), options);
+  }
+
+  /** Like `run`, but anything other than exit code 0 throws; answers with standard output. */
+  exec(argv: readonly string[], options?: RunOptions): Promise<string> {
+    return execProcess(this.inside(argv), options);
+  }
+
+  /** Start a program on this host and leave it running; it ends with the lab at the latest. */
+  spawn(argv: readonly string[], options: SpawnOptions = {}): Spawned {
+    const process = new Spawned(argv, this.inside(argv, options.cwd), options);
+    this.#spawned.push(process);
+    return process;
+  }
+
+  /** The argument vector that runs `argv` on this host, for those who start processes by other means. */
+  inside(argv: readonly string[], cwd = process.cwd()): string[] {
+    return ['nsenter', '--target', String(this.#keeper.pid), '--net', '--mount', `--wdns=${cwd}`, '--', ...argv];
+  }
+
+  /** Apply lines of `ip` commands (without the word "ip") to this host, in one go. */
+  async ip(...commands: readonly string[]): Promise<void> {
+    await execProcess(['ip', '-n', this.namespace, '-batch', '-'], { stdin: `${commands.join('\n')}\n` });
+  }
+
+  /** Apply an nftables script as one transaction; answers with what nft printed. */
+  nft(script: string): Promise<string> {
+    return this.exec(['nft', '-f', '-'], { stdin: script });
+  }
+
+  /** Set kernel parameters of this host, as `name=value`. */
+  async sysctl(...settings: readonly string[]): Promise<void> {
+    await this.exec(['sysctl', '-qw', ...settings]);
+  }
+
+  linkDown(device = 'eth0'): Promise<void> {
+    return this.ip(`link set ${device} down`);
+  }
+
+  /** A link that was down comes back without the routes over it: say them again where they matter. */
+  linkUp(device = 'eth0'): Promise<void> {
+    return this.ip(`link set ${device} up`);
+  }
+
+  /** How many connections this host's kernel tracks; `filter` as for `conntrack -L`, such as ['-p', 'udp']. */
+  async conntrackCount(filter: readonly string[] = []): Promise<number> {
+    const listed = await this.exec(['conntrack', '-L', ...filter]);
+    return listed.split('\n').filter((line) => line.trim() !== '').length;
+  }
+
+  /** Forget tracked connections: all, or one protocol's. */
+  async conntrackFlush(protocol?: 'udp' | 'tcp'): Promise<void> {
+    if (protocol === undefined) await this.exec(['conntrack', '-F']);
+    // Exit code 1 means that there was none to delete.
+    else await this.run(['conntrack', '-D', '-p', protocol]);
+  }
+
+  /** Record packets on an interface of this host (`any` for all); resolves when recording has begun. */
+  capture(device: string, filter = ''): Promise<Capture> {
+    return Capture.start(this, device, filter);
+  }
+
+  /**
+   * Delay what leaves by `device` by this many milliseconds; 0 ends it. Throws where the kernel has no netem:
+   * Debian's has, so such a test belongs under `make kernel`.
+   */
+  async delay(milliseconds: number, device = 'eth0'): Promise<void> {
+    if (milliseconds === 0) {
+      await this.run(['tc', 'qdisc', 'del', 'dev', device, 'root']);
+      return;
+    }
+    const set = await this.run([
+      'tc',
+      'qdisc',
+      'replace',
+      'dev',
+      device,
+      'root',
+      'netem',
+      'delay',
+      `${milliseconds}ms`,
+    ]);
+    if (set.code !== 0) {
+      throw new Error(`cannot delay packets: ${set.stderr.trim()} (a kernel without netem? see \`make kernel\`)`);
+    }
+  }
+
+  /** Ids of all processes on this host, except the one that keeps it. */
+  pids(): number[] {
+    return processesIn([this.namespace]).filter((pid) => pid !== this.#keeper.pid);
+  }
+
+  /** Of processes started by `spawn`: resolves when all have ended. */
+  async ended(): Promise<void> {
+    await Promise.all(this.#spawned.map((process) => process.exited));
+  }
+}
+
+async function ready(keeper: ChildProcess, name: string): Promise<void> {
+  let complaint = '';
+  keeper.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    complaint += text;
+  });
+  const answer = await Promise.race([
+    keeper.stdout ? once(keeper.stdout, 'data').then(() => 'ready' as const) : 'broken',
+    once(keeper, 'close').then(() => 'ended' as const),
+  ]);
+  if (answer !== 'ready') throw new Error(`host ${name} could not be set up: ${complaint.trim() || answer}`);
+  // The keeper runs as long as the lab, but must not keep its owner's event loop alive.
+  keeper.unref();
+  for (const pipe of [keeper.stdin, keeper.stdout, keeper.stderr]) (pipe as { unref?: () => void } | null)?.unref?.();
+}
