@@ -1,0 +1,56 @@
+import { existsSync } from 'node:fs';
+import type { Command } from 'commander';
+import { openSodium } from '../identity/sodium.js';
+import { openStateDir } from '../identity/state-dir.js';
+import { VpndError } from '../model/errors.js';
+import { openLog } from '../obs/log.js';
+import { systemClock } from '../roles/shared/system-clock.js';
+import { parseRole } from './find-daemon.js';
+import { type Io, UsageError } from './io.js';
+import { hasNetAdmin } from './privileges.js';
+
+interface CleanOptions {
+  readonly role: string;
+  readonly stateDir?: string;
+  readonly json?: boolean;
+}
+
+export function cleanCommand(program: Command, io: Io): void {
+  program
+    .command('clean')
+    .summary('remove what a stopped daemon left in the kernel')
+    .description(
+      'Removes the interfaces, routes, rules and nftables tables that a daemon of this role left on this machine. Refused while it runs. Keys and database stay.',
+    )
+    .requiredOption('--role <role>', 'supernode, exit or client')
+    .option('--state-dir <dir>', 'state directory of the daemon (default: /var/lib/vpnd/<role>)')
+    .option('--json', 'print what was removed as JSON')
+    .addHelpText('after', '\nExample:\n  vpnd clean --role client')
+    .action(async (options: CleanOptions) => {
+      const role = parseRole(options.role);
+      if (role === 'base') throw new UsageError('--role: base leaves nothing in the kernel');
+      if (!hasNetAdmin()) throw new VpndError('no-root', 'vpnd clean changes interfaces and nftables: run it as root');
+      const dir = options.stateDir ?? `/var/lib/vpnd/${role}`;
+      const { crypto } = await openSodium();
+      // Its lock is how a running daemon is noticed; without a directory none has ever run.
+      const state = existsSync(dir) ? openStateDir(dir, crypto) : undefined;
+      try {
+        const removed = await removeAll(role);
+        if (options.json) io.out(`${JSON.stringify({ removed })}\n`);
+        else io.out(removed.length === 0 ? 'nothing was left\n' : removed.map((line) => `removed ${line}\n`).join(''));
+      } finally {
+        state?.close();
+      }
+    });
+}
+
+async function removeAll(role: 'supernode' | 'exit' | 'client'): Promise<readonly string[]> {
+  const { openLinuxDataPlane } = await import('../../dataplane/linux.js');
+  const log = openLog({ level: 'error', privacy: 'strict', role });
+  const dataplane = await openLinuxDataPlane({ owner: role, engine: 'auto', clock: systemClock(), log });
+  try {
+    return (await dataplane.reconcile([])).removed;
+  } finally {
+    await dataplane.close();
+  }
+}

@@ -1,0 +1,25 @@
+/** Things that were started, in order; stopping runs them backwards, all of them, and awaits each. */
+export interface Lifecycle {
+  /** Remembers how to stop what has just been started. */
+  onStop(name: string, stop: () => void | Promise<void>): void;
+  /** Stops everything; a failure is reported and the rest stopped all the same. Harmless to call twice. */
+  stop(failed: (name: string, error: unknown) => void): Promise<void>;
+}
+
+export function lifecycle(): Lifecycle {
+  const started: { readonly name: string; readonly stop: () => void | Promise<void> }[] = [];
+  return {
+    onStop: (name, stop) => {
+      started.push({ name, stop });
+    },
+    async stop(failed) {
+      for (let last = started.pop(); last !== undefined; last = started.pop()) {
+        try {
+          await last.stop();
+        } catch (error) {
+          failed(last.name, error);
+        }
+      }
+    },
+  };
+}

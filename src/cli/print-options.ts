@@ -1,0 +1,3 @@
+import { renderDocumentation } from '../config/render.js';
+
+process.stdout.write(renderDocumentation());

@@ -1,0 +1,196 @@
+import type { DaemonConfig } from '../config/types.js';
+import type { Log } from '../core/ports/log.js';
+import type { BaseStore } from '../core/ports/store.js';
+import { certificateTools } from '../identity/ca.js';
+import { parseJoinToken } from '../identity/join-token.js';
+import { openSodium } from '../identity/sodium.js';
+import { openStateDir } from '../identity/state-dir.js';
+import { statements } from '../identity/statements.js';
+import { formatHostPort } from '../model/address.js';
+import { VpndError } from '../model/errors.js';
+import { shortId } from '../model/ids.js';
+import { sampleHostLoad } from '../obs/host-load.js';
+import { type Health, serveHealth } from '../obs/http.js';
+import { openLog } from '../obs/log.js';
+import { openMetrics } from '../obs/metrics.js';
+import type { RunningRole } from '../roles/ports.js';
+import { systemClock } from '../roles/shared/system-clock.js';
+import { grpcNetwork } from '../transport/grpc-network.js';
+import { serveLocalApi } from '../transport/local-api-server.js';
+import { udpDatagrams } from '../transport/udp.js';
+import type { Io } from './io.js';
+import { type Lifecycle, lifecycle } from './lifecycle.js';
+import { requirePrivileges } from './privileges.js';
+import { openDataPlane, openRoleStore, startBaseRole, startForwardingRole } from './start-role.js';
+import { softwareVersion } from './version.js';
+
+/** Runs a daemon in the foreground until a signal stops it. Rejects with what kept it from starting. */
+export async function runDaemon(config: DaemonConfig, io: Io): Promise<void> {
+  if (config.role !== 'base') await requirePrivileges(config);
+  process.umask(0o077);
+  const log = openLog({
+    level: config.logLevel,
+    privacy: config.logPrivacy,
+    role: config.role,
+    region: config.role === 'base' ? undefined : config.region,
+  });
+  const stopCrashing = crashLoudly(log, io);
+  const life = lifecycle();
+  const failed = (name: string, err: unknown): void => log.error(`stopping ${name} failed`, { err });
+  const signals = watchSignals(io);
+  try {
+    const started = start(config, log, life, io);
+    // A start that fails after a signal has already been answered for.
+    started.catch(() => {});
+    const role = await Promise.race([started, signals.first.then(() => undefined)]);
+    if (role === undefined) log.info('stopping before the start was complete');
+    else {
+      announce(role, config, io, signals.first, log);
+      await signals.first;
+      log.info('stopping');
+    }
+  } finally {
+    await life.stop(failed);
+    signals.close();
+    stopCrashing();
+  }
+}
+
+/** Start-up as a list: each step says how it is undone, and `life` undoes them backwards. */
+async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io): Promise<RunningRole> {
+  const clock = systemClock();
+  const { crypto, random } = await openSodium();
+
+  const state = openStateDir(config.stateDir, crypto);
+  life.onStop('the state directory', () => state.close());
+  const keys = {
+    identity: state.identity(),
+    wireguard: state.wireGuardKeys(),
+    joinToken: tokenOf(config, crypto.sha256),
+  };
+  for (const warning of state.warnings) log.warn(warning);
+
+  const store = openRoleStore(config);
+  life.onStop('the database', () => store.close());
+
+  const { metrics, host, registry } = openMetrics();
+  let health = (): Health => ({ ok: false, detail: 'starting' });
+  if (config.metricsListen !== undefined) {
+    const server = await serveHealth({
+      listen: config.metricsListen,
+      registry,
+      health: () => health(),
+      names: [config.metricsListen.host],
+    });
+    life.onStop('the metrics endpoint', () => server.close());
+  }
+  const sampler = config.role === 'supernode' ? sampleHostLoad({ clock, metrics: host }) : undefined;
+  life.onStop('load sampling', () => sampler?.close());
+
+  const network = grpcNetwork({ log, random });
+  life.onStop('the network', () => network.close());
+
+  const shared = {
+    clock,
+    random,
+    crypto,
+    statements: statements(crypto),
+    certificates: certificateTools(),
+    network,
+    datagrams: udpDatagrams(),
+    hostLoad: () => sampler?.current() ?? { cpuPercent: 0, txMbps: 0, rxMbps: 0 },
+    log,
+    metrics,
+    version: `vpnd/${softwareVersion()}`,
+  };
+  let role: RunningRole;
+  if (config.role === 'base') {
+    role = await startBaseRole(config, { ...shared, store: store as BaseStore }, keys);
+  } else {
+    const dataplane = await openDataPlane(config, { clock, log });
+    life.onStop('the data plane', () => dataplane.close());
+    role = await startForwardingRole(config, { ...shared, store, dataplane }, keys);
+  }
+  life.onStop(`the ${config.role}`, async () => {
+    for (const line of await role.stop()) io.out(`${line}\n`);
+  });
+  health = () => role.health();
+
+  const api = await serveLocalApi({ socket: config.socket, role: config.role, handlers: role.local, log });
+  life.onStop('the local API', () => api.close());
+
+  const metricsAt = config.metricsListen === undefined ? 'off' : formatHostPort(config.metricsListen);
+  io.out(
+    `vpnd ${config.role} started: peer ${shortId(keys.identity.id)}, state in ${config.stateDir}, metrics ${metricsAt}\n`,
+  );
+  return role;
+}
+
+function tokenOf(config: DaemonConfig, sha256: Parameters<typeof parseJoinToken>[1]) {
+  if (config.role === 'base' || config.join === undefined) return undefined;
+  const parsed = parseJoinToken(config.join, sha256);
+  if (!parsed.ok) throw new VpndError('bad-config', `--join: ${parsed.error.message}`, { cause: parsed.error });
+  return parsed.value;
+}
+
+/** Says when the role can do its work: base at once, the others when their stream is up for the first time. */
+function announce(role: RunningRole, config: DaemonConfig, io: Io, until: Promise<void>, log: Log): void {
+  const stop = new AbortController();
+  until.then(() => stop.abort());
+  const wait = async (): Promise<void> => {
+    for (;;) {
+      // Listening before looking, so that no change falls between the two.
+      const changed = role.local.statusChanged?.(stop.signal);
+      changed?.catch(() => {});
+      const { upstream, region, peerId, facts } = await role.local.status();
+      if (stop.signal.aborted) return;
+      if (config.role === 'base' || upstream?.state === 'up') {
+        const where = [
+          region && `region ${region}`,
+          config.role === 'supernode' || config.role === 'base' ? `listening on ${formatHostPort(config.listen)}` : '',
+          upstream?.supervisorId &&
+            `${config.role === 'supernode' ? 'base' : 'supernode'} ${shortId(upstream.supervisorId)}`,
+          upstream?.address && `at ${upstream.address}`,
+          facts?.advertise && `advertised as ${facts.advertise}`,
+        ];
+        io.out(
+          `vpnd ${config.role} ready: ${[`peer ${shortId(peerId ?? '')}`, ...where].filter(Boolean).join(', ')}\n`,
+        );
+        return;
+      }
+      if (changed === undefined) return;
+      await changed;
+    }
+  };
+  wait().catch((err) => {
+    if (!stop.signal.aborted) log.debug('cannot tell when the role is ready', { err });
+  });
+}
+
+/** The first signal asks for an orderly end; the second ends the process at once. */
+function watchSignals(io: Io): { readonly first: Promise<void>; close(): void } {
+  let resolveFirst = (): void => {};
+  const first = new Promise<void>((resolve) => {
+    resolveFirst = resolve;
+  });
+  let seen = 0;
+  const close = io.onSignal(() => {
+    if (++seen > 1) io.exitNow(1);
+    resolveFirst();
+  });
+  return { first, close };
+}
+
+/** An error nobody caught ends the process with a line in the log; the kernel's state stays, and the next start adopts it. */
+function crashLoudly(log: Log, io: Io): () => void {
+  const crash = (err: unknown): void => {
+    log.error('internal error, ending', { err });
+    io.exitNow(1);
+  };
+  process.on('uncaughtException', crash);
+  process.on('unhandledRejection', crash);
+  return () => {
+    process.off('uncaughtException', crash);
+    process.off('unhandledRejection', crash);
+  };
+}

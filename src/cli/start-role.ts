@@ -1,0 +1,57 @@
+import type { DaemonConfig } from '../config/types.js';
+import type { Clock } from '../core/ports/clock.js';
+import type { DataPlane } from '../core/ports/dataplane.js';
+import type { Log } from '../core/ports/log.js';
+import type { BaseStore, Store } from '../core/ports/store.js';
+import type { ForwardingPorts, RolePorts, RunningRole } from '../roles/ports.js';
+import type { NodeKeys } from '../roles/shared/keys.js';
+import { openBaseStore, openStore } from '../store/sqlite/open.js';
+
+/** What every role is given; the rest depends on the role. */
+export type SharedPorts = Omit<RolePorts, 'store'>;
+
+type BaseConfig = Extract<DaemonConfig, { role: 'base' }>;
+export type ForwardingConfig = Exclude<DaemonConfig, BaseConfig>;
+
+/** Opens a node's database. */
+export const openRoleStore = (config: DaemonConfig): Store | BaseStore =>
+  config.role === 'base' ? openBaseStore(config.stateDir) : openStore(config.stateDir, { role: config.role });
+
+/** The data plane that a configuration names. Only what it needs is loaded. */
+export async function openDataPlane(config: ForwardingConfig, deps: { clock: Clock; log: Log }): Promise<DataPlane> {
+  if (config.dataplane === 'memory') {
+    const { openMemoryDataPlane } = await import('../../dataplane/memory.js');
+    return openMemoryDataPlane();
+  }
+  const { openLinuxDataPlane } = await import('../../dataplane/linux.js');
+  return openLinuxDataPlane({
+    owner: config.role,
+    engine: config.dataplane,
+    ...(config.role === 'supernode' ? { relayPorts: config.relayPorts } : {}),
+    ...deps,
+  });
+}
+
+/** Starts one role; the code of the others is not even loaded. */
+export async function startForwardingRole(
+  config: ForwardingConfig,
+  ports: ForwardingPorts,
+  keys: NodeKeys,
+): Promise<RunningRole> {
+  switch (config.role) {
+    case 'supernode':
+      return (await import('../roles/supernode/index.js')).startSupernode(config, ports, keys);
+    case 'exit':
+      return (await import('../roles/exit/index.js')).startExit(config, ports, keys);
+    case 'client':
+      return (await import('../roles/client/index.js')).startClient(config, ports, keys);
+  }
+}
+
+export async function startBaseRole(
+  config: BaseConfig,
+  ports: RolePorts<BaseStore>,
+  keys: NodeKeys,
+): Promise<RunningRole> {
+  return (await import('../roles/base/index.js')).startBase(config, ports, keys);
+}
