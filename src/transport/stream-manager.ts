@@ -1,4 +1,4 @@
-import { PING_INTERVAL, SILENCE_LIMIT } from '../core/link.js';
+import { AUTHENTICATION_LIMIT, PING_INTERVAL, SILENCE_LIMIT } from '../core/link.js';
 import type { Statements } from '../core/ports/authority.js';
 import type { Clock } from '../core/ports/clock.js';
 import type { Crypto } from '../core/ports/crypto.js';
@@ -11,7 +11,7 @@ import { VpndError } from '../model/errors.js';
 import { type PeerId, shortId } from '../model/ids.js';
 import type { AuthRequest, ControlMessage, News } from '../model/messages.js';
 import type { MemberRole } from '../model/role.js';
-import { type Instant, type Millis, ms, seconds } from '../model/time.js';
+import { type Instant, type Millis, ms } from '../model/time.js';
 import { authenticate } from './streams/admission.js';
 import { CommandDesk } from './streams/command-desk.js';
 import { Gate } from './streams/gate.js';
@@ -23,8 +23,6 @@ import type { ConnectedPeer, StreamHandlers, StreamManagerOptions } from './stre
 
 export type { ConnectedPeer, StreamHandlers, StreamManagerOptions } from './streams/types.js';
 
-/** How long a new stream may take until its peer is up. */
-export const AUTHENTICATION_LIMIT: Millis = seconds(10);
 /** All deadlines of all streams share one timer of this granularity. */
 const GRANULE: Millis = ms(250);
 const MAX_UNAUTHENTICATED = 1_024;

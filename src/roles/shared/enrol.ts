@@ -1,0 +1,242 @@
+import { CLOCK_TOLERANCE, clockSkew, enrolSigningInput, renewalSigningInput } from '../../core/auth.js';
+import type { Statements } from '../../core/ports/authority.js';
+import type { Identity } from '../../core/ports/crypto.js';
+import type { DialTarget, TlsIdentity } from '../../core/ports/network.js';
+import { formatHostPort, type HostPort } from '../../model/address.js';
+import type { Bytes } from '../../model/bytes.js';
+import type { SupernodeInfo } from '../../model/directory.js';
+import { toVpndError, VpndError } from '../../model/errors.js';
+import type { PeerId } from '../../model/ids.js';
+import type { Membership, Signed } from '../../model/membership.js';
+import type {
+  InfoQuestion,
+  JoinToken,
+  RegisterPeerRequest,
+  RegisterPeerResponse,
+  Renewal,
+  RenewalResult,
+} from '../../model/messages.js';
+import type { MemberRole, Region } from '../../model/role.js';
+import { type Instant, instantOf, type Millis, seconds, since } from '../../model/time.js';
+import type { RolePorts } from '../ports.js';
+
+export { loadEnrolment, saveEnrolment } from './enrolment-facts.js';
+
+const CALL_TIMEOUT: Millis = seconds(15);
+const NO_CSR: Bytes = new Uint8Array(0);
+
+/** What a node got from base when it joined, and what it needs to start again without base. */
+export interface Enrolment {
+  readonly peer: PeerId;
+  readonly role: MemberRole;
+  readonly region: Region;
+  readonly membership: Signed;
+  /** base's Ed25519 key, 32 bytes. */
+  readonly baseKey: Bytes;
+  /** PEM of the overlay's CA. */
+  readonly ca: string;
+  readonly baseAddresses: readonly HostPort[];
+  /** As base last published them, best first. */
+  readonly supernodes: readonly SupernodeInfo[];
+  /** Supernodes only: certificate chain, PEM. */
+  readonly certificate?: string;
+  /** Supernodes only: the certificate's key, PEM. */
+  readonly tlsKey?: string;
+}
+
+type Ports = Pick<RolePorts, 'clock' | 'network' | 'certificates' | 'statements' | 'log'>;
+
+/** What `vpnd` says at a start without token and without enrolment. */
+export const notEnrolled = (role: MemberRole): VpndError =>
+  new VpndError(
+    'not-enrolled',
+    `this node is not enrolled yet: start it once with --join <token> (made on base with: vpnd token create --role ${role})`,
+  );
+
+/**
+ * The first start of a member: spends the token, checks all that base answers.
+ * Rejects with wrong-role, wrong-region, wrong-ca, unreachable, clock-skew, bad-membership, or base's refusal.
+ */
+export async function enrol(
+  options: {
+    readonly token: JoinToken;
+    readonly role: MemberRole;
+    /** The configured one; must agree with the token's. */
+    readonly region?: Region | undefined;
+    readonly identity: Identity;
+  },
+  ports: Ports,
+): Promise<Enrolment> {
+  const { token, role, identity } = options;
+  mustFit(token, role, options.region);
+  const key = role === 'supernode' ? await ports.certificates.newRequest() : undefined;
+  const unsigned = {
+    tokenSecret: token.secret,
+    peer: identity.id,
+    role,
+    region: options.region,
+    csr: key?.csr ?? NO_CSR,
+    timestamp: ports.clock.now(),
+  };
+  const request: RegisterPeerRequest = { ...unsigned, signature: identity.sign(enrolSigningInput(unsigned)) };
+  const { ca, response } = await firstThatAnswers(token.base, async (address) => {
+    const ca = await ports.network.fetchCa(address, token.caKeyHash, { timeout: CALL_TIMEOUT });
+    const target = baseTarget(address, ca);
+    const response = await ports.network.call(target, 'registerPeer', request, { timeout: CALL_TIMEOUT });
+    return { ca, response };
+  });
+  const membership = checkRegistration(response, identity.id, role, token.region, ports);
+  ports.log.info('enrolled', { peer_id: identity.id, role, region: membership.region });
+  return {
+    peer: identity.id,
+    role,
+    region: membership.region,
+    membership: response.membership,
+    baseKey: response.baseKey,
+    ca,
+    baseAddresses: token.base,
+    supernodes: response.supernodes,
+    ...(key && certified(response.certificate, key.privateKey)),
+  };
+}
+
+/** A renewal to send up the stream with `Upstream.ask`. `csr` for supernodes: PKCS#10 in DER. */
+export function renewalQuestion(identity: Identity, now: Instant, csr: Bytes = NO_CSR): InfoQuestion {
+  return { kind: 'renewal', renewal: makeRenewal(identity, now, csr) };
+}
+
+export function makeRenewal(identity: Identity, now: Instant, csr: Bytes = NO_CSR): Renewal {
+  const unsigned = { peer: identity.id, csr, timestamp: now };
+  return { ...unsigned, signature: identity.sign(renewalSigningInput(unsigned)) };
+}
+
+/**
+ * The enrolment with what base answered to a renewal, checked. Rejected answers leave the old one in force: it throws
+ * bad-membership or membership-expired.
+ * @param privateKey of the CSR that was sent, PEM; undefined when none was
+ */
+export function renewed(
+  enrolment: Enrolment,
+  result: RenewalResult,
+  privateKey: string | undefined,
+  ports: Pick<Ports, 'clock' | 'statements'>,
+): Enrolment {
+  const membership = checkOwn(result.membership, enrolment.baseKey, enrolment.peer, enrolment.role, ports);
+  const tls = privateKey === undefined ? {} : certified(result.certificate, privateKey);
+  return { ...enrolment, region: membership.region, membership: result.membership, ...tls };
+}
+
+/**
+ * A renewal asked of base itself rather than up a stream: the membership ran out while the node was away. Rejects with
+ * base's refusal (revoked) or unreachable.
+ */
+export async function renewDirect(enrolment: Enrolment, identity: Identity, ports: Ports): Promise<Enrolment> {
+  const key = enrolment.role === 'supernode' ? await ports.certificates.newRequest() : undefined;
+  const renewal = makeRenewal(identity, ports.clock.now(), key?.csr);
+  const result = await firstThatAnswers(enrolment.baseAddresses, (address) =>
+    ports.network.call(baseTarget(address, enrolment.ca), 'renewMembership', renewal, { timeout: CALL_TIMEOUT }),
+  );
+  return renewed(enrolment, result, key?.privateKey, ports);
+}
+
+/** When to renew: at two thirds of the membership's life, or of the certificate's where that comes first. */
+export function renewalDueAt(
+  enrolment: Enrolment,
+  ports: Pick<RolePorts, 'certificates' | 'statements' | 'clock'>,
+): Instant {
+  const checked = ports.statements.checkMembership(enrolment.baseKey, enrolment.membership, ports.clock.now());
+  if (!checked.ok) return ports.clock.now();
+  const { certificate } = enrolment;
+  const dates = [checked.value, ...(certificate === undefined ? [] : [ports.certificates.validity(certificate)])];
+  return instantOf(Math.min(...dates.map(({ notBefore, notAfter }) => notBefore + ((notAfter - notBefore) * 2) / 3)));
+}
+
+/** What a supernode shows and signs with in TLS; undefined for exits and clients. */
+export function tlsIdentityOf({ certificate, tlsKey }: Enrolment): TlsIdentity | undefined {
+  return certificate === undefined || tlsKey === undefined ? undefined : { certificate, privateKey: tlsKey };
+}
+
+/** base as this node dials it; with the node's certificate of the moment where it has one. */
+export function baseTargets(enrolment: () => Enrolment): readonly DialTarget[] {
+  const { baseAddresses, ca } = enrolment();
+  const first = tlsIdentityOf(enrolment());
+  if (first === undefined) return baseAddresses.map((address) => baseTarget(address, ca));
+  const identity = () => tlsIdentityOf(enrolment()) ?? first;
+  return baseAddresses.map((address) => ({ ...baseTarget(address, ca), identity }));
+}
+
+/** Supernodes as this node dials them, each address of each in turn. */
+export function supernodeTargets(supernodes: readonly SupernodeInfo[], ca: string): readonly DialTarget[] {
+  return supernodes.flatMap(({ id, addresses }) =>
+    addresses.map((address) => ({ address, expect: { kind: 'supernode', id } as const, ca })),
+  );
+}
+
+const baseTarget = (address: HostPort, ca: string): DialTarget => ({ address, expect: { kind: 'base' }, ca });
+
+function mustFit(token: JoinToken, role: MemberRole, region: Region | undefined): void {
+  if (token.role !== role) {
+    throw new VpndError('wrong-role', `this token is for role ${token.role}, not ${role}`);
+  }
+  if (region !== undefined && token.region !== region) {
+    throw new VpndError('wrong-region', `this token is for region ${token.region}, not ${region}`);
+  }
+}
+
+/** Asks one address after the other while they cannot be reached; a refusal is an answer. */
+async function firstThatAnswers<T>(addresses: readonly HostPort[], ask: (address: HostPort) => Promise<T>): Promise<T> {
+  const failures: string[] = [];
+  let cause: VpndError | undefined;
+  for (const address of addresses) {
+    try {
+      return await ask(address);
+    } catch (thrown) {
+      cause = toVpndError(thrown);
+      if (cause.code !== 'unreachable' && cause.code !== 'timeout') throw cause;
+      failures.push(`${formatHostPort(address)}: ${cause.message}`);
+    }
+  }
+  const text =
+    failures.length === 0 ? 'no address of base is known' : `base cannot be reached (${failures.join('; ')})`;
+  throw new VpndError('unreachable', text, { cause, retryable: true });
+}
+
+function checkRegistration(
+  response: RegisterPeerResponse,
+  peer: PeerId,
+  role: MemberRole,
+  region: Region,
+  ports: Pick<Ports, 'clock' | 'statements'>,
+): Membership {
+  const ahead = since(ports.clock.now(), response.serverTime);
+  if (Math.abs(ahead) > CLOCK_TOLERANCE) throw clockSkew(ahead, 'base');
+  const membership = checkOwn(response.membership, response.baseKey, peer, role, ports);
+  if (membership.region !== region) {
+    throw new VpndError(
+      'bad-membership',
+      `base answered with a membership in region ${membership.region}, not ${region}`,
+    );
+  }
+  return membership;
+}
+
+function checkOwn(
+  signed: Signed,
+  baseKey: Bytes,
+  peer: PeerId,
+  role: MemberRole,
+  ports: { readonly clock: Ports['clock']; readonly statements: Statements },
+): Membership {
+  const checked = ports.statements.checkMembership(baseKey, signed, ports.clock.now(), CLOCK_TOLERANCE);
+  if (!checked.ok) throw checked.error;
+  const membership = checked.value;
+  if (membership.peer !== peer || !membership.roles.includes(role)) {
+    throw new VpndError('bad-membership', `base answered with a membership that is not this node's as ${role}`);
+  }
+  return membership;
+}
+
+function certified(certificate: string, tlsKey: string): { readonly certificate: string; readonly tlsKey: string } {
+  if (certificate === '') throw new VpndError('bad-message', 'base sent no TLS certificate for this supernode');
+  return { certificate, tlsKey };
+}

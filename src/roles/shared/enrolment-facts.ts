@@ -1,0 +1,119 @@
+import type { FactStore } from '../../core/ports/store.js';
+import { type HostPort, parseHostPort, parseIp, parsePort } from '../../model/address.js';
+import { type Bytes, fromBase64, toBase64 } from '../../model/bytes.js';
+import { NO_LOAD, type SupernodeInfo } from '../../model/directory.js';
+import { VpndError } from '../../model/errors.js';
+import { parsePeerId } from '../../model/ids.js';
+import type { Signed } from '../../model/membership.js';
+import type { Result } from '../../model/result.js';
+import { type MemberRole, parseRegion } from '../../model/role.js';
+import type { Enrolment } from './enrol.js';
+
+const NAME = 'enrolment';
+
+/** An enrolment as JSON: byte strings in base64, everything else as text. */
+interface Kept {
+  readonly peer: string;
+  readonly role: string;
+  readonly region: string;
+  readonly membership: { readonly body: string; readonly signature: string };
+  readonly baseKey: string;
+  readonly ca: string;
+  readonly baseAddresses: readonly { readonly host: string; readonly port: number }[];
+  readonly supernodes: readonly KeptSupernode[];
+  readonly certificate?: string;
+  readonly tlsKey?: string;
+}
+
+interface KeptSupernode {
+  readonly id: string;
+  readonly region: string;
+  readonly addresses: readonly { readonly host: string; readonly port: number }[];
+  readonly relayIps: readonly string[];
+  readonly probePort?: number;
+}
+
+export function saveEnrolment(facts: FactStore, enrolment: Enrolment): void {
+  const { membership, baseKey, supernodes, ...rest } = enrolment;
+  const kept: Kept = {
+    ...rest,
+    membership: { body: toBase64(membership.body), signature: toBase64(membership.signature) },
+    baseKey: toBase64(baseKey),
+    supernodes: supernodes.map(({ id, region, addresses, relayIps, probePort }) => ({
+      id,
+      region,
+      addresses,
+      relayIps,
+      ...(probePort !== undefined && { probePort }),
+    })),
+  };
+  facts.put(NAME, kept);
+}
+
+/**
+ * What `saveEnrolment` kept; undefined before the first enrolment. Throws `state-corrupt` for anything else. How loaded
+ * the supernodes were then is not kept: it says nothing now.
+ */
+export function loadEnrolment(facts: FactStore): Enrolment | undefined {
+  const kept = facts.get<Kept>(NAME);
+  if (kept === undefined) return undefined;
+  try {
+    return {
+      peer: must(parsePeerId(kept.peer)),
+      role: roleOf(kept.role),
+      region: must(parseRegion(kept.region)),
+      membership: signedOf(kept.membership),
+      baseKey: bytesOf(kept.baseKey),
+      ca: text(kept.ca),
+      baseAddresses: kept.baseAddresses.map(addressOf),
+      supernodes: kept.supernodes.map(supernodeOf),
+      ...(kept.certificate !== undefined && { certificate: text(kept.certificate) }),
+      ...(kept.tlsKey !== undefined && { tlsKey: text(kept.tlsKey) }),
+    };
+  } catch (cause) {
+    throw new VpndError('state-corrupt', 'the enrolment in the state directory cannot be read; it is left as it is', {
+      cause,
+    });
+  }
+}
+
+function supernodeOf(kept: KeptSupernode): SupernodeInfo {
+  return {
+    id: must(parsePeerId(kept.id)),
+    region: must(parseRegion(kept.region)),
+    addresses: kept.addresses.map(addressOf),
+    relayIps: kept.relayIps.map((ip) => must(parseIp(ip))),
+    probePort: kept.probePort === undefined ? undefined : must(parsePort(kept.probePort)),
+    draining: false,
+    load: NO_LOAD,
+  };
+}
+
+const signedOf = (kept: Kept['membership']): Signed => ({
+  body: bytesOf(kept.body),
+  signature: bytesOf(kept.signature),
+});
+
+const addressOf = ({ host, port }: { host: string; port: number }): HostPort =>
+  must(parseHostPort(host, must(parsePort(port))));
+
+function roleOf(kept: string): MemberRole {
+  if (kept === 'supernode' || kept === 'exit' || kept === 'client') return kept;
+  throw new TypeError(`role ${kept}`);
+}
+
+function bytesOf(kept: string): Bytes {
+  const bytes = fromBase64(kept);
+  if (bytes === undefined) throw new TypeError('base64');
+  return bytes;
+}
+
+function text(kept: unknown): string {
+  if (typeof kept === 'string') return kept;
+  throw new TypeError('text');
+}
+
+function must<T>(parsed: Result<T, string>): T {
+  if (parsed.ok) return parsed.value;
+  throw new TypeError(parsed.error);
+}
