@@ -1,0 +1,35 @@
+import type { Log } from '../core/ports/log.js';
+import type { Network } from '../core/ports/network.js';
+import type { Random } from '../core/ports/random.js';
+import { Calls } from './grpc/calls.js';
+import { dialStream } from './grpc/client.js';
+import { fetchCaFrom } from './grpc/fetch-ca.js';
+import { KEEPALIVE, type Keepalive } from './grpc/options.js';
+import { startServer } from './grpc/server.js';
+
+export interface GrpcNetworkOptions {
+  readonly log: Log;
+  /** Makes the challenges. */
+  readonly random: Random;
+  /** Of each server; more are refused at once. */
+  readonly maxConnections?: number;
+  readonly keepalive?: Keepalive;
+}
+
+/** Below the usual limit of open files (20,000), so that refusing is ours and not a failing accept. */
+const MAX_CONNECTIONS = 16_000;
+
+/** Control-plane networking by gRPC over TLS 1.3 (@grpc/grpc-js). */
+export function grpcNetwork(options: GrpcNetworkOptions): Network {
+  const { log, random, maxConnections = MAX_CONNECTIONS, keepalive = KEEPALIVE } = options;
+  const calls = new Calls(keepalive);
+  return {
+    dialControl: (target, dialing) => dialStream(target, dialing, { log, keepalive }),
+    call: (target, name, request, calling) => calls.call(target, name, request, calling),
+    fetchCa: (address, caKeyHash, { timeout }) => fetchCaFrom(address, caKeyHash, timeout),
+    serve: (serving) => startServer(serving, { log, random, maxConnections, keepalive }),
+    async close() {
+      calls.close();
+    },
+  };
+}

@@ -1,0 +1,279 @@
+import { createServer, type Server as TcpServer } from 'node:net';
+import type { DescService } from '@bufbuild/protobuf';
+import type { ServiceDefinition, sendUnaryData, UntypedServiceImplementation } from '@grpc/grpc-js';
+import { Server as GrpcServer, Metadata, type ServerDuplexStream, type ServerUnaryCall } from '@grpc/grpc-js';
+import type { Log } from '../../core/ports/log.js';
+import type { ServeOptions, Server, UnaryContext } from '../../core/ports/network.js';
+import type { Random } from '../../core/ports/random.js';
+import { Base } from '../../gen/vpnd/v1/base_pb.js';
+import { Control } from '../../gen/vpnd/v1/control_pb.js';
+import { Supernode } from '../../gen/vpnd/v1/supernode_pb.js';
+import type { Endpoint } from '../../model/address.js';
+import { formatHostPort, type HostPort, type Port, parseIp } from '../../model/address.js';
+import type { Bytes } from '../../model/bytes.js';
+import { toVpndError, VpndError } from '../../model/errors.js';
+import type { UnaryCalls, UnaryName } from '../../model/messages.js';
+import { CHALLENGE_BYTES } from '../codec/limits.js';
+import { UNARY } from '../codec/unary.js';
+import { certificateOf, keyHash } from './certificates.js';
+import { type Connection, Connections } from './connections.js';
+import { statusFor } from './errors.js';
+import { CHALLENGE_KEY, CLOSING_GRACE, ENDING_GRACE, type Keepalive, serverOptions } from './options.js';
+import { RenewableCredentials } from './server-credentials.js';
+import { type Carrier, FramedStream } from './stream.js';
+import { addTooling } from './tooling.js';
+
+export interface ServerDeps {
+  readonly log: Log;
+  readonly random: Random;
+  readonly maxConnections: number;
+  readonly keepalive: Keepalive;
+}
+
+/** Starts to serve. Rejects with VpndError `port-in-use`, `no-root`, `bad-config`. */
+export async function startServer(options: ServeOptions, deps: ServerDeps): Promise<Server> {
+  const serving = new Serving(options, deps);
+  await serving.start();
+  return serving;
+}
+
+type ControlCall = ServerDuplexStream<Buffer, Buffer>;
+
+const pass = (bytes: Buffer): Buffer => bytes;
+
+class Serving implements Server {
+  readonly #options: ServeOptions;
+  readonly #deps: ServerDeps;
+  readonly #ca;
+  readonly #credentials: RenewableCredentials;
+  readonly #connections = new Connections();
+  readonly #streams = new Set<FramedStream>();
+  readonly #grpc: GrpcServer;
+  readonly #tcp: TcpServer;
+  #keyHash: Bytes;
+  #address: Endpoint | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: ServeOptions, deps: ServerDeps) {
+    this.#options = options;
+    this.#deps = deps;
+    this.#ca = certificateOf(options.ca);
+    const identity = options.identity();
+    this.#credentials = new RenewableCredentials(identity, options.ca);
+    this.#keyHash = keyHash(certificateOf(identity.certificate).publicKey);
+    this.#grpc = new GrpcServer(serverOptions(deps.keepalive));
+    const services: DescService[] = [Control, ...this.#addUnary()];
+    this.#grpc.addService(
+      { control: { ...method(`/${Control.typeName}/${Control.method.persistentControlStream.name}`), ...BIDI } },
+      { control: (call: ControlCall) => this.#accept(call) } as UntypedServiceImplementation,
+    );
+    addTooling(this.#grpc, services);
+    // grpc-js could listen by itself, but tells nobody why it could not, and which key a connection was shown.
+    const injector = this.#grpc.createConnectionInjector(this.#credentials);
+    this.#tcp = createServer({ noDelay: true }, (socket) => {
+      socket.on('error', () => {});
+      if (this.#closing === undefined && this.#connections.add(socket, this.#keyHash))
+        injector.injectConnection(socket);
+      else socket.destroy();
+    });
+    this.#tcp.maxConnections = deps.maxConnections;
+    this.#drain = () => injector.drain(CLOSING_GRACE);
+  }
+
+  readonly #drain: () => void;
+
+  get address(): Endpoint {
+    if (this.#address === undefined) throw new Error('not listening yet');
+    return this.#address;
+  }
+
+  async start(): Promise<void> {
+    this.#address = await listen(this.#tcp, this.#options.listen);
+    this.#tcp.on('error', (error) => this.#deps.log.warn('connections cannot be accepted', { err: error }));
+  }
+
+  renewed(): void {
+    try {
+      const identity = this.#options.identity();
+      const hash = keyHash(certificateOf(identity.certificate).publicKey);
+      this.#credentials.renew(identity, this.#options.ca);
+      this.#keyHash = hash;
+    } catch (thrown) {
+      // The certificate in use goes on to be shown: a broken new one must not end the service before its time.
+      this.#deps.log.error('the renewed certificate cannot be used; the old one stays', { err: thrown });
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const freed = new Promise<void>((resolve) => this.#tcp.close(() => resolve()));
+    for (const stream of [...this.#streams])
+      stream.end(new VpndError('closed', 'the server is shutting down', { retryable: true }));
+    this.#drain();
+    const cut = setTimeout(() => this.#connections.destroyAll(), CLOSING_GRACE);
+    await this.#connections.whenEmpty();
+    clearTimeout(cut);
+    this.#grpc.forceShutdown();
+    await freed;
+  }
+
+  #accept(call: ControlCall): void {
+    const connection = this.#connections.of(call);
+    call.on('error', () => {});
+    if (connection === undefined || this.#closing !== undefined) {
+      call.emit('error', statusFor(new VpndError('closed', 'the server is shutting down', { retryable: true })));
+      return;
+    }
+    const challenge = this.#deps.random.bytes(CHALLENGE_BYTES);
+    const metadata = new Metadata();
+    metadata.set(CHALLENGE_KEY, Buffer.from(challenge));
+    call.sendMetadata(metadata);
+    const stream = new FramedStream(connection.remote, carrierOf(call, connection), this.#deps.log);
+    this.#streams.add(stream);
+    call.on('data', (bytes: Buffer) => stream.arrived(bytes));
+    // Nothing is read before somebody listens: what a peer sends early waits in its own flow control window.
+    call.pause();
+    call.once('end', () => {
+      // The peer said goodbye; agreeing lets its side end without a reset.
+      stream.ended({ by: 'remote' });
+      call.end();
+    });
+    call.once('cancelled', () => {
+      this.#streams.delete(stream);
+      stream.ended({ by: 'lost' });
+    });
+    try {
+      const certified = this.#connections.certified(call, connection, this.#ca);
+      this.#options.control({ stream, challenge, serverKeyHash: connection.keyHash, certified });
+    } catch (thrown) {
+      this.#deps.log.error('a control stream could not be accepted', { err: thrown });
+      stream.end(toVpndError(thrown));
+    }
+  }
+
+  /** Registers the calls that have a handler; answers with the services they belong to. */
+  #addUnary(): DescService[] {
+    const served: DescService[] = [];
+    for (const service of [Base, Supernode]) {
+      const names = Object.keys(service.method).filter(
+        (name): name is UnaryName => this.#options.unary[name as UnaryName] !== undefined,
+      );
+      if (names.length === 0) continue;
+      served.push(service);
+      const definition: ServiceDefinition = Object.fromEntries(names.map((name) => [name, method(UNARY[name].path)]));
+      const handlers: UntypedServiceImplementation = Object.fromEntries(
+        names.map((name) => [name, this.#answering(name)]),
+      );
+      this.#grpc.addService(definition, handlers);
+    }
+    return served;
+  }
+
+  #answering(name: UnaryName) {
+    return (call: ServerUnaryCall<Buffer, Buffer>, answer: sendUnaryData<Buffer>): void => {
+      this.#answer(name, call).then(
+        (response) => answer(null, response),
+        (thrown) => answer(statusFor(toVpndError(thrown))),
+      );
+    };
+  }
+
+  async #answer<M extends UnaryName>(name: M, call: ServerUnaryCall<Buffer, Buffer>): Promise<Buffer> {
+    const connection = this.#connections.of(call);
+    const handler = this.#options.unary[name] as
+      | ((request: UnaryCalls[M][0], context: UnaryContext) => Promise<UnaryCalls[M][1]>)
+      | undefined;
+    if (connection === undefined || this.#closing !== undefined)
+      throw new VpndError('closed', 'the server is shutting down', { retryable: true });
+    if (handler === undefined) throw new VpndError('not-supported', `${name} is not served here`);
+    const request = UNARY[name].request.decode(call.request);
+    if (!request.ok) throw request.error;
+    const abort = new AbortController();
+    call.once('cancelled', () => abort.abort(new VpndError('closed', 'the caller is gone')));
+    try {
+      const certified = this.#connections.certified(call, connection, this.#ca);
+      const response = await handler(request.value, {
+        remote: connection.remote.ip,
+        certified,
+        signal: abort.signal,
+      });
+      return Buffer.from(UNARY[name].response.encode(response));
+    } catch (thrown) {
+      if (!(thrown instanceof VpndError) || thrown.code === 'internal')
+        this.#deps.log.error('a call failed inside', { err: thrown, reason: name });
+      throw thrown;
+    }
+  }
+}
+
+const BIDI = { requestStream: true, responseStream: true };
+
+/** Messages pass as bytes: parsing is the codec's, so that a malformed one gets vpnd's answer and not grpc-js's. */
+const method = (path: string) => ({
+  path,
+  requestStream: false,
+  responseStream: false,
+  requestSerialize: pass,
+  requestDeserialize: pass,
+  responseSerialize: pass,
+  responseDeserialize: pass,
+});
+
+function carrierOf(call: ControlCall, connection: Connection): Carrier {
+  return {
+    write: (bytes, taken) => {
+      call.write(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), taken);
+    },
+    read: () => {
+      call.resume();
+    },
+    finish: (error) => {
+      if (error === undefined) call.end();
+      else call.emit('error', statusFor(error));
+      call.resume();
+      // The goodbye stands behind whatever the peer has not read; a peer that reads nothing never gets it.
+      const cut = setTimeout(() => connection.socket.destroy(), ENDING_GRACE);
+      cut.unref();
+      call.once('cancelled', () => clearTimeout(cut));
+    },
+  };
+}
+
+function listen(server: TcpServer, at: HostPort): Promise<Endpoint> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error) => reject(listenError(error, at)));
+    server.listen({ host: at.host, port: at.port }, () => {
+      server.removeAllListeners('error');
+      const bound = server.address();
+      const ip = typeof bound === 'object' && bound !== null ? parseIp(bound.address) : undefined;
+      if (ip?.ok && typeof bound === 'object' && bound !== null) resolve({ ip: ip.value, port: bound.port as Port });
+      else reject(new VpndError('bad-config', `${formatHostPort(at)} is not an IP address and port to listen on`));
+    });
+  });
+}
+
+function listenError(error: NodeJS.ErrnoException, at: HostPort): VpndError {
+  const where = formatHostPort(at);
+  const options = { cause: error, details: { address: at.host, port: String(at.port) } };
+  switch (error.code) {
+    case 'EADDRINUSE':
+      return new VpndError('port-in-use', `${where} is in use by another process`, options);
+    case 'EADDRNOTAVAIL':
+      return new VpndError('bad-config', `${where}: ${at.host} is not an address of this machine`, options);
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+      return new VpndError('bad-config', `${where}: ${at.host} does not resolve to an address`, options);
+    case 'EACCES':
+      return new VpndError(
+        'no-root',
+        `${where}: listening on port ${at.port} needs root or CAP_NET_BIND_SERVICE`,
+        options,
+      );
+    default:
+      return new VpndError('bad-config', `${where} cannot be listened on: ${error.message}`, options);
+  }
+}
