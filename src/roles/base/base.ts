@@ -1,0 +1,223 @@
+import type { BaseConfig } from '../../config/types.js';
+import type { Server, UnaryContext } from '../../core/ports/network.js';
+import type { BaseStore } from '../../core/ports/store.js';
+import type { SupernodeInfo } from '../../model/directory.js';
+import { VpndError } from '../../model/errors.js';
+import { keyOf, type PeerId } from '../../model/ids.js';
+import type { AuthResponse, InfoAnswer, InfoQuestion, RequestExitRegionResponse } from '../../model/messages.js';
+import type { Region } from '../../model/role.js';
+import { type ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
+import type { RolePorts, RunningRole } from '../ports.js';
+import { Changes } from '../shared/changes.js';
+import { AddressBlocks } from './address-blocks.js';
+import { SupernodeDirectory } from './directory.js';
+import { Enrolment } from './enrolment.js';
+import type { BaseKeys } from './keys.js';
+import { OwnCertificate } from './own-certificate.js';
+import { baseStatus } from './status.js';
+import { Tokens } from './tokens.js';
+
+/** Supernodes at once; each serves thousands of peers. */
+const MOST_SUPERNODES = 4_096;
+
+/**
+ * Starts base: enrolment, the directory of supernodes, address blocks. Resolves once it serves. Rejects with
+ * `port-in-use`, `bad-config`, and whatever the store does.
+ */
+export async function startBase(config: BaseConfig, ports: RolePorts<BaseStore>, keys: BaseKeys): Promise<RunningRole> {
+  const base = new Base(config, ports, keys);
+  await base.start();
+  return base;
+}
+
+class Base implements RunningRole {
+  readonly #blocks: AddressBlocks;
+  readonly #directory: SupernodeDirectory;
+  readonly #enrolment: Enrolment;
+  readonly #tokens: Tokens;
+  readonly #streams: StreamManager;
+  readonly #changes = new Changes();
+  readonly #startedAt;
+  readonly #shortOfBlocks = new Set<PeerId>();
+  #running: { readonly server: Server; readonly certificate: OwnCertificate } | undefined;
+
+  readonly local: RunningRole['local'];
+
+  constructor(
+    private readonly config: BaseConfig,
+    private readonly ports: RolePorts<BaseStore>,
+    private readonly keys: BaseKeys,
+  ) {
+    this.#startedAt = ports.clock.now();
+    this.#blocks = new AddressBlocks(config);
+    this.#directory = new SupernodeDirectory(
+      ports.store.facts,
+      {
+        connected: (id) => this.#streams.peer(id) !== undefined,
+        load: (id) => this.#streams.peer(id)?.load,
+        announce: () => this.#announce(),
+      },
+      ports,
+    );
+    this.#enrolment = new Enrolment(config, keys, this.#directory, ports);
+    this.#tokens = new Tokens({ advertise: config.advertise, caKeyHash: keys.authority.keyHash }, ports, () =>
+      this.#changes.notify(),
+    );
+    this.#streams = new StreamManager(
+      {
+        self: undefined,
+        baseKey: keyOf(keys.identity.id),
+        roles: ['supernode'],
+        requireCertificate: true,
+        capacity: MOST_SUPERNODES,
+      },
+      ports,
+      {
+        welcome: (peer) => this.#welcome(peer),
+        connected: () => this.#streamsChanged(),
+        disconnected: (peer) => {
+          this.#streamsChanged();
+          this.#directory.leaves(peer.id);
+        },
+        info: (peer, question) => this.#info(peer, question),
+        news: (peer, news) => {
+          if (news.kind === 'problem')
+            ports.log.warn(`a supernode reports: ${news.message}`, { peer_id: peer.id, code: news.code });
+        },
+      },
+    );
+    this.local = {
+      status: () => this.#status(),
+      statusChanged: (signal) => this.#changes.next(signal),
+      createToken: (request) => this.#tokens.create(request),
+      listTokens: () => this.#tokens.list(),
+      revokeToken: (request) => this.#tokens.revoke(request),
+    };
+  }
+
+  async start(): Promise<void> {
+    const { config, ports, keys } = this;
+    const certificate = await OwnCertificate.issue(keys.authority, config.certificateTtl, ports, () =>
+      this.#running?.server.renewed(),
+    );
+    const server = await ports.network.serve({
+      listen: config.listen,
+      ca: keys.authority.certificate,
+      identity: () => certificate.identity,
+      control: (accepted) => this.#streams.accept(accepted),
+      unary: {
+        registerPeer: async (request, context) => {
+          const response = await this.#enrolment.register(request, context);
+          this.#changes.notify();
+          return response;
+        },
+        renewMembership: (request, context) => this.#enrolment.renewByCall(request, context),
+        requestExitRegion: ({ region }, context) => this.#exitRegion(region, context),
+      },
+    });
+    this.#running = { server, certificate };
+    certificate.start();
+    this.#directory.start();
+  }
+
+  health(): { readonly ok: boolean; readonly detail: string } {
+    const connected = this.#streams.count('supernode');
+    return this.#running === undefined
+      ? { ok: false, detail: 'not serving' }
+      : { ok: true, detail: `${connected} supernode${connected === 1 ? '' : 's'} connected` };
+  }
+
+  /** The store stays open: it belongs to whoever opened it. */
+  async stop(): Promise<readonly string[]> {
+    const running = this.#running;
+    this.#running = undefined;
+    running?.certificate.stop();
+    await this.#streams.close(new VpndError('closed', 'base is stopping', { retryable: true }));
+    await this.#directory.stop();
+    await running?.server.close();
+    return [];
+  }
+
+  /** All that a supernode is told is durable before it is told. */
+  async #welcome(peer: ConnectedPeer): Promise<Pick<AuthResponse, 'supernodes' | 'addressPlan'>> {
+    await this.#memberAs(peer.id, peer.region);
+    const info = publishedAs(peer);
+    const wanted = this.#blocks.needed(info.load.sessionCapacity || peer.capabilities.sessionCapacity);
+    const { directory } = this.ports.store;
+    const leased = await directory.leaseBlocks(peer.id, wanted, this.#blocks.count, this.ports.clock.now());
+    if (leased.length < wanted) {
+      this.#shortOfBlocks.add(peer.id);
+      this.ports.log.warn('the address pools are used up', { peer_id: peer.id, count: leased.length });
+    } else this.#shortOfBlocks.delete(peer.id);
+    this.#directory.saw(info);
+    return { supernodes: this.#directory.list(peer.region), addressPlan: this.#blocks.plan(leased) };
+  }
+
+  /** A membership is signed for weeks; what base knows today counts. */
+  async #memberAs(id: PeerId, region: Region): Promise<void> {
+    const member = await this.#enrolment.member(id);
+    if (!member.roles.includes('supernode'))
+      throw new VpndError('wrong-role', `this node is a member as ${member.roles.join(', ')}, not as supernode`);
+    if (member.region !== region)
+      throw new VpndError('wrong-region', `this node is now a member in region ${member.region}; renew its membership`);
+  }
+
+  async #info(peer: ConnectedPeer, question: InfoQuestion): Promise<InfoAnswer> {
+    switch (question.kind) {
+      case 'renewal':
+        return { kind: 'renewal', result: await this.#enrolment.renewOnStream(question.renewal, peer.id) };
+      case 'list-exits':
+        throw new VpndError('not-supported', 'base knows no exits; supernodes do');
+    }
+  }
+
+  /** Supernodes only, by certificate. */
+  async #exitRegion(region: Region | undefined, { certified }: UnaryContext): Promise<RequestExitRegionResponse> {
+    if (certified === undefined)
+      throw new VpndError('unauthenticated', 'only supernodes ask for exit regions, with their certificate');
+    const member = await this.#enrolment.member(certified);
+    if (!member.roles.includes('supernode')) throw new VpndError('forbidden', 'only supernodes ask for exit regions');
+    const supernodes = this.#directory.list(region ?? member.region);
+    return {
+      supernodes: region === undefined ? supernodes : supernodes.filter((info) => info.region === region),
+      regions: this.#directory.regions(),
+    };
+  }
+
+  #streamsChanged(): void {
+    this.#directory.changed();
+    this.#changes.notify();
+  }
+
+  /** Each supernode gets the list in the order that is best for its region. */
+  #announce(): void {
+    const lists = new Map<Region, readonly SupernodeInfo[]>();
+    for (const { id, region } of this.#streams.byRole('supernode')) {
+      const supernodes = lists.get(region) ?? this.#directory.list(region);
+      lists.set(region, supernodes);
+      this.#streams.send(id, { kind: 'event', news: { kind: 'directory', supernodes } });
+    }
+  }
+
+  #status() {
+    const { config, keys, ports } = this;
+    const running = this.#running;
+    if (running === undefined) throw new VpndError('closed', 'base is stopping');
+    return baseStatus({
+      config,
+      keys,
+      ports,
+      startedAt: this.#startedAt,
+      address: running.server.address,
+      connected: this.#streams.byRole('supernode'),
+      regions: this.#directory.regions(),
+      shortOfBlocks: this.#shortOfBlocks.size,
+    });
+  }
+}
+
+/** What a supernode says of itself, with its id and region as base signed them. */
+function publishedAs(peer: ConnectedPeer): SupernodeInfo {
+  if (peer.supernode === undefined) throw new VpndError('bad-message', 'a supernode must say where it can be reached');
+  return { ...peer.supernode, id: peer.id, region: peer.region };
+}

@@ -1,0 +1,144 @@
+import { CLOCK_TOLERANCE, clockSkew, enrolSigningInput, renewalSigningInput } from '../../core/auth.js';
+import type { UnaryContext } from '../../core/ports/network.js';
+import type { BaseStore, MemberRecord, Redemption } from '../../core/ports/store.js';
+import { limitKey, RateLimiter } from '../../core/rate-limit.js';
+import { hashTokenSecret } from '../../identity/secret.js';
+import type { Bytes } from '../../model/bytes.js';
+import { VpndError } from '../../model/errors.js';
+import { keyOf, type PeerId, shortId } from '../../model/ids.js';
+import type { Signed } from '../../model/membership.js';
+import type { RegisterPeerRequest, RegisterPeerResponse, Renewal, RenewalResult } from '../../model/messages.js';
+import { type Instant, type Millis, minutes, plus, since } from '../../model/time.js';
+import type { RolePorts } from '../ports.js';
+import type { SupernodeDirectory } from './directory.js';
+import type { BaseKeys } from './keys.js';
+
+/** Memberships hold for nodes whose clock is a little slow, too. */
+const BACKDATED: Millis = minutes(10);
+/** A household behind one address enrols a handful of nodes; a school a few dozen. */
+const PER_ADDRESS = { perMinute: 120, burst: 60, maxKeys: 20_000 };
+
+/** Joining and staying: from a token to a membership, from an old membership to a new one. */
+export class Enrolment {
+  readonly #limiter: RateLimiter;
+
+  constructor(
+    private readonly options: { readonly membershipTtl: Millis; readonly certificateTtl: Millis },
+    private readonly keys: BaseKeys,
+    private readonly directory: SupernodeDirectory,
+    private readonly ports: RolePorts<BaseStore>,
+  ) {
+    this.#limiter = new RateLimiter(PER_ADDRESS, ports.clock);
+  }
+
+  /**
+   * Rejects with rate-limited, clock-skew, bad-message, bad-signature, revoked, and what a token is refused for. A clock
+   * that is off is refused before the token is spent. The same node may ask again, should the answer get lost.
+   */
+  async register(request: RegisterPeerRequest, context: UnaryContext): Promise<RegisterPeerResponse> {
+    this.#limit(context);
+    this.#fresh(request.timestamp);
+    const { peer, role, region, csr } = request;
+    if ((role === 'supernode') !== csr.length > 0)
+      throw new VpndError('bad-message', 'supernodes enrol with a certificate request, and nobody else does');
+    this.#signed(peer, enrolSigningInput(request), request.signature);
+
+    const { directory } = this.ports.store;
+    if ((await directory.member(peer))?.revokedAt !== undefined) throw revoked(peer);
+    const secretHash = hashTokenSecret(this.ports.crypto, request.tokenSecret);
+    const outcome = await directory.redeem(secretHash, { peer, role, region }, this.ports.clock.now());
+    if (!outcome.ok) throw tokenRefused(outcome.error);
+    const { member } = outcome;
+    this.ports.log.info('peer enrolled', { peer_id: peer, role, region: member.region });
+    return {
+      membership: this.#membership(member),
+      baseKey: keyOf(this.keys.identity.id),
+      caCertificate: this.keys.authority.certificate,
+      certificate: await this.#certificate(member, csr),
+      supernodes: this.directory.list(member.region),
+      serverTime: this.ports.clock.now(),
+    };
+  }
+
+  /** Without a certificate, for nodes whose membership or certificate ran out. Rejects as `register`, not-enrolled. */
+  async renewByCall(renewal: Renewal, context: UnaryContext): Promise<RenewalResult> {
+    this.#limit(context);
+    return this.#renew(renewal);
+  }
+
+  /** On a node's own stream. */
+  async renewOnStream(renewal: Renewal, peer: PeerId): Promise<RenewalResult> {
+    if (renewal.peer !== peer) throw new VpndError('forbidden', 'a node renews its own membership only');
+    return this.#renew(renewal);
+  }
+
+  /** The member behind an id. Rejects with not-enrolled, revoked. */
+  async member(peer: PeerId): Promise<MemberRecord> {
+    const member = await this.ports.store.directory.member(peer);
+    if (member === undefined)
+      throw new VpndError('not-enrolled', `${shortId(peer)} is no member of this overlay; enrol it with a join token`);
+    if (member.revokedAt !== undefined) throw revoked(peer);
+    return member;
+  }
+
+  async #renew(renewal: Renewal): Promise<RenewalResult> {
+    this.#fresh(renewal.timestamp);
+    this.#signed(renewal.peer, renewalSigningInput(renewal), renewal.signature);
+    const member = await this.member(renewal.peer);
+    if (renewal.csr.length > 0 && !member.roles.includes('supernode'))
+      throw new VpndError('forbidden', 'only supernodes have TLS certificates');
+    return { membership: this.#membership(member), certificate: await this.#certificate(member, renewal.csr) };
+  }
+
+  #membership(member: MemberRecord): Signed {
+    const now = this.ports.clock.now();
+    return this.ports.statements.signMembership(this.keys.identity, {
+      peer: member.peer,
+      roles: member.roles,
+      region: member.region,
+      pool: member.pool,
+      notBefore: (now - BACKDATED) as Instant,
+      notAfter: plus(now, this.options.membershipTtl),
+      epoch: this.ports.store.facts.get<number>('revocation/epoch') ?? 0,
+    });
+  }
+
+  async #certificate(member: MemberRecord, csr: Bytes): Promise<string> {
+    if (csr.length === 0) return '';
+    const subject = { kind: 'supernode', id: member.peer } as const;
+    return this.keys.authority.issue(csr, subject, this.ports.clock.now(), this.options.certificateTtl);
+  }
+
+  /** First of all, before any signature is checked or the store is asked. */
+  #limit({ remote }: UnaryContext): void {
+    if (!this.#limiter.allow(limitKey(remote)))
+      throw new VpndError('rate-limited', 'too many requests from this address; try again in a minute', {
+        retryable: true,
+      });
+  }
+
+  #fresh(timestamp: Instant): void {
+    const ahead = since(timestamp, this.ports.clock.now());
+    if (!(Math.abs(ahead) <= CLOCK_TOLERANCE)) throw clockSkew(ahead, 'base');
+  }
+
+  #signed(peer: PeerId, input: Bytes, signature: Bytes): void {
+    if (!this.ports.crypto.verify(keyOf(peer), input, signature))
+      throw new VpndError('bad-signature', "the request is not signed by the node's identity");
+  }
+}
+
+const revoked = (peer: PeerId): VpndError =>
+  new VpndError('revoked', `${shortId(peer)} was shut out of this overlay by its operator`);
+
+const TOKEN_REFUSALS: Readonly<Record<Extract<Redemption, { ok: false }>['error'], string>> = {
+  'bad-token': 'base does not know this join token; was it made by this base?',
+  'token-expired': 'this join token has expired; ask for a new one',
+  'token-used': 'this join token has been used up; ask for a new one',
+  'token-revoked': 'this join token was revoked; ask for a new one',
+  'wrong-role': 'this join token is for another role; ask for one for this role',
+  'wrong-region': 'this join token is for another region; leave --region out or ask for one for this region',
+};
+
+const tokenRefused = (code: Extract<Redemption, { ok: false }>['error']): VpndError =>
+  new VpndError(code, TOKEN_REFUSALS[code]);

@@ -1,0 +1,2 @@
+export { startBase } from './base.js';
+export { type BaseKeys, loadBaseKeys } from './keys.js';

@@ -1,0 +1,102 @@
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import type { BaseConfig } from '../../config/types.js';
+import type { BaseStore, MemberRecord, TokenRecord } from '../../core/ports/store.js';
+import type { NodeStatusSchema } from '../../gen/vpnd/v1/admin_pb.js';
+import { Role } from '../../gen/vpnd/v1/types_pb.js';
+import { type Endpoint, formatHostPort } from '../../model/address.js';
+import { toHex } from '../../model/bytes.js';
+import type { Region } from '../../model/role.js';
+import type { Instant } from '../../model/time.js';
+import type { ConnectedPeer } from '../../transport/stream-manager.js';
+import type { RolePorts } from '../ports.js';
+import type { BaseKeys } from './keys.js';
+
+/** What the status is put together from. */
+export interface StatusSources {
+  readonly config: BaseConfig;
+  readonly keys: BaseKeys;
+  readonly ports: RolePorts<BaseStore>;
+  readonly startedAt: Instant;
+  readonly address: Endpoint;
+  readonly connected: readonly ConnectedPeer[];
+  /** Regions that have a published supernode. */
+  readonly regions: readonly Region[];
+  /** Supernodes that were leased fewer address blocks than they need. */
+  readonly shortOfBlocks: number;
+}
+
+export async function baseStatus(sources: StatusSources): Promise<MessageInitShape<typeof NodeStatusSchema>> {
+  const { config, keys, ports, connected } = sources;
+  const { directory } = ports.store;
+  const [tokens, members, supernodes, exits, clients] = await Promise.all([
+    directory.tokens(),
+    directory.countMembers(),
+    directory.members('supernode'),
+    directory.members('exit'),
+    directory.members('client'),
+  ]);
+  const now = ports.clock.now();
+  const usable = tokens.filter((token) => !token.revoked && token.usesLeft > 0 && now < token.expiresAt);
+  return {
+    role: Role.BASE,
+    peerId: keys.identity.id,
+    version: ports.version,
+    startedMs: BigInt(Math.round(sources.startedAt)),
+    stateDirectory: config.stateDir,
+    peers: connected.map((peer) => ({
+      peerId: peer.id,
+      role: Role.SUPERNODE,
+      region: peer.region,
+      sinceMs: BigInt(Math.round(peer.since)),
+      latencyMs: peer.latency ?? 0,
+    })),
+    problems: [
+      ...problemsOf(sources.regions, supernodes, [...exits, ...clients], usable),
+      ...(config.advertise.length === 0
+        ? ['no join token can be made: base does not know its address; start it with --advertise <host:port>']
+        : []),
+      ...(sources.shortOfBlocks > 0
+        ? [
+            `the address pools are used up: ${sources.shortOfBlocks} supernodes have fewer inner addresses than sessions`,
+          ]
+        : []),
+    ],
+    facts: {
+      listen: formatHostPort(sources.address),
+      advertise: config.advertise.map(formatHostPort).join(', '),
+      ca_key_hash: toHex(keys.authority.keyHash),
+      pool_ipv4: config.poolIpv4,
+      pool_ipv6: config.poolIpv6,
+      members: String(members),
+      supernodes: String(supernodes.length),
+      exits: String(exits.length),
+      clients: String(clients.length),
+      supernodes_connected: String(connected.length),
+      tokens_usable: String(usable.length),
+    },
+  };
+}
+
+/** Regions where somebody is, or is invited, and no supernode would serve them. Pure. */
+export function problemsOf(
+  served: readonly Region[],
+  supernodes: readonly MemberRecord[],
+  peers: readonly MemberRecord[],
+  usableTokens: readonly TokenRecord[],
+): readonly string[] {
+  const enrolled = new Set(supernodes.map(({ region }) => region));
+  const wanted = new Set([
+    ...peers.map(({ region }) => region),
+    ...usableTokens.filter(({ role }) => role !== 'supernode').map(({ region }) => region),
+  ]);
+  const problems: string[] = [];
+  for (const region of [...new Set([...wanted, ...enrolled])].sort()) {
+    if (served.includes(region)) continue;
+    problems.push(
+      enrolled.has(region)
+        ? `region ${region}: no supernode has been connected for a day`
+        : `region ${region}: exits or clients are invited, but no supernode is enrolled there (vpnd token create --role supernode --region ${region})`,
+    );
+  }
+  return problems;
+}
