@@ -47,6 +47,8 @@ export class CommandExecutor {
   readonly #queue = new KeyedQueue<SessionId>();
   /** Sessions in force, as the ledger has them; tombstones stay in the store alone. */
   readonly #live = new Map<SessionId, SessionRecord>();
+  /** A full comparison that is under way: it must not meet a command that is applied and not yet on record. */
+  #comparison: Promise<unknown> | undefined;
   #cancelExpiry: () => void = () => {};
   #nextExpiry: Instant | undefined;
   #stopped = false;
@@ -78,7 +80,7 @@ export class CommandExecutor {
     const started = this.ports.clock.monotonic();
     const kind = command.desired.kind;
     try {
-      const done = await this.#queue.run(command.session, () => this.#execute(command, owner));
+      const done = await this.#inTurn(command.session, () => this.#execute(command, owner));
       this.ports.metrics.commandSuccess.inc({ kind });
       return done;
     } catch (thrown) {
@@ -104,8 +106,16 @@ export class CommandExecutor {
     return [...this.projection.fixed(), ...this.sessions().flatMap((record) => this.projection.units(record))];
   }
 
+  /** Make the kernel equal to the ledger. Commands that come meanwhile wait. */
   async reconcile(): Promise<Reconciliation> {
-    const result = await this.ports.dataplane.reconcile(this.desired());
+    while (this.#comparison !== undefined) await this.#comparison;
+    const comparison = this.#queue.idle().then(() => this.ports.dataplane.reconcile(this.desired()));
+    this.#comparison = comparison
+      .catch(() => {})
+      .then(() => {
+        this.#comparison = undefined;
+      });
+    const result = await comparison;
     for (const unit of result.repaired) this.ports.metrics.repairs.inc({ what: unit.slice(0, unit.indexOf('/')) });
     for (const _ of result.removed) this.ports.metrics.repairs.inc({ what: 'residue' });
     return result;
@@ -116,6 +126,11 @@ export class CommandExecutor {
     this.#stopped = true;
     this.#cancelExpiry();
     await this.#queue.idle();
+  }
+
+  async #inTurn<T>(session: SessionId, task: () => Promise<T>): Promise<T> {
+    while (this.#comparison !== undefined) await this.#comparison;
+    return this.#queue.run(session, task);
   }
 
   async #execute(command: Command, owner: PeerId): Promise<CommandDone> {
@@ -196,7 +211,7 @@ export class CommandExecutor {
     const due = this.sessions().filter((record) => record.leaseUntil <= now);
     await Promise.all(
       due.map((record) =>
-        this.#queue.run(record.session, async () => {
+        this.#inTurn(record.session, async () => {
           const current = this.session(record.session);
           if (current === undefined || current.leaseUntil > now) return;
           await this.#move(current, undefined);

@@ -1,12 +1,14 @@
 import type { CertificateTools, Statements } from '../core/ports/authority.js';
 import type { Clock } from '../core/ports/clock.js';
 import type { Crypto } from '../core/ports/crypto.js';
+import type { Datagrams } from '../core/ports/datagrams.js';
 import type { DataPlane } from '../core/ports/dataplane.js';
 import type { Log } from '../core/ports/log.js';
 import type { Metrics } from '../core/ports/metrics.js';
 import type { Network } from '../core/ports/network.js';
 import type { Random } from '../core/ports/random.js';
 import type { Store } from '../core/ports/store.js';
+import type { Load } from '../model/directory.js';
 import type { LocalHandlers } from '../transport/local-api.js';
 
 /** All that a role needs of the world. A role gets nothing from anywhere else, so a simulation can run it. */
@@ -26,6 +28,9 @@ export interface RolePorts<S extends Store = Store> {
 
 export interface ForwardingPorts extends RolePorts {
   readonly dataplane: DataPlane;
+  readonly datagrams: Datagrams;
+  /** What the machine does at present; rates of its uplink. */
+  hostLoad(): Pick<Load, 'cpuPercent' | 'txMbps' | 'rxMbps'>;
 }
 
 /** A started role, as the command that started it sees it. */

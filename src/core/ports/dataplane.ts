@@ -26,6 +26,8 @@ export interface DataPlane {
   reconcile(desired: readonly Unit[]): Promise<Reconciliation>;
   observePeers(): Promise<readonly PeerObservation[]>;
   observeRelays(): Promise<readonly RelayObservation[]>;
+  /** Whether this machine has a default route to the internet, by family. */
+  uplinks(): Promise<{ readonly ipv4: boolean; readonly ipv6: boolean }>;
   /** What of vpnd's own is in the kernel now, for shutdown messages, doctor and tests: one line each. */
   inventory(): Promise<readonly string[]>;
   /** Stop using the kernel; leaves everything in place. */

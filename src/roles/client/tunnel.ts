@@ -1,0 +1,379 @@
+import type { ClientConfig } from '../../config/types.js';
+import { sleep } from '../../core/ports/clock.js';
+import type { Bytes } from '../../model/bytes.js';
+import type { PeerObservation } from '../../model/dataplane.js';
+import { unitIdOf } from '../../model/dataplane.js';
+import type { SupernodeInfo } from '../../model/directory.js';
+import { toVpndError, VpndError } from '../../model/errors.js';
+import { type SessionId, shortId } from '../../model/ids.js';
+import type { WireGuardPublicKey } from '../../model/keys.js';
+import type { News } from '../../model/messages.js';
+import type { ExitWish, SessionDigest, SessionGrant } from '../../model/session.js';
+import { type Instant, type Millis, ms, plus, seconds, since } from '../../model/time.js';
+import type { ForwardingPorts } from '../ports.js';
+import { bareDevice, checkGrant, type HeldSession, holdingUnits, sessionUnits } from './held-session.js';
+
+/**
+ * What the client does at present.
+ *
+ * idle -> requesting -> connecting -> up; up -> waiting (session lost, intent kept) -> requesting; any -> idle by down.
+ */
+export type TunnelState =
+  | { readonly kind: 'idle' }
+  | { readonly kind: 'requesting'; readonly since: Instant }
+  | { readonly kind: 'connecting'; readonly held: HeldSession }
+  | { readonly kind: 'up'; readonly held: HeldSession }
+  | { readonly kind: 'waiting'; readonly why: VpndError; readonly lost: HeldSession; readonly attempt: number };
+
+export interface TunnelDeps {
+  readonly config: ClientConfig;
+  readonly ports: ForwardingPorts;
+  readonly baseKey: Bytes;
+  readonly supernodes: () => readonly SupernodeInfo[];
+  readonly requestExit: (wish: ExitWish, key: WireGuardPublicKey) => Promise<SessionGrant>;
+  readonly tell: (news: News) => boolean;
+  readonly changed: () => void;
+}
+
+const SESSION_FACT = 'session';
+const WISH_FACT = 'wish';
+const HANDSHAKE_LIMIT: Millis = seconds(5);
+const HANDSHAKE_LOOK: Millis = ms(5);
+const RELEASE_LIMIT: Millis = seconds(6);
+/** WireGuard renews its handshake every 120 s and gives a peer up after 180 s; later than that nothing passes. */
+const HANDSHAKE_STALE: Millis = seconds(190);
+const LONGEST_WAIT: Millis = seconds(30);
+
+/**
+ * The client's one tunnel. A wish that was granted once is kept: a session that is lost is asked for again until
+ * `down`, and meanwhile traffic is held, not leaked.
+ */
+export class Tunnel {
+  #state: TunnelState = { kind: 'idle' };
+  #wish: ExitWish | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
+  #abort = new AbortController();
+  #released = new Map<SessionId, (everywhere: boolean) => void>();
+  #cancelRetry: () => void = () => {};
+  #lastChange = '';
+
+  constructor(private readonly deps: TunnelDeps) {}
+
+  get state(): TunnelState {
+    return this.#state;
+  }
+
+  get lastChange(): string {
+    return this.#lastChange;
+  }
+
+  /** Take up what the store and the kernel have. Called once, before the stream is up. */
+  async start(): Promise<void> {
+    const { store, dataplane, clock, log } = this.deps.ports;
+    this.#wish = store.facts.get<ExitWish>(WISH_FACT);
+    const held = store.facts.get<HeldSession>(SESSION_FACT);
+    if (held !== undefined && this.#wish !== undefined && held.leaseUntil > clock.now()) {
+      const found = await dataplane.reconcile(sessionUnits(this.deps.config, held, this.deps.supernodes()));
+      log.info('took up the running session', { session_id: held.session, count: found.repaired.length });
+      this.#become({ kind: 'up', held }, 'the daemon was restarted');
+      return;
+    }
+    if (held !== undefined && this.#wish !== undefined) {
+      await dataplane.reconcile(holdingUnits(this.deps.config, held, this.deps.supernodes()));
+      this.#lose(
+        held,
+        new VpndError('no-session', 'the session ended while this machine was away', { retryable: true }),
+      );
+      return;
+    }
+    store.facts.remove(SESSION_FACT);
+    await dataplane.reconcile([]);
+  }
+
+  digest(): readonly SessionDigest[] {
+    const held = this.#held();
+    return held === undefined ? [] : [{ session: held.session, generation: held.generation }];
+  }
+
+  /** Resolves when the handshake is through; a session that was up before is replaced. */
+  async up(wish: ExitWish, signal: AbortSignal): Promise<void> {
+    this.#cancelRetry();
+    await this.#inTurn(async () => {
+      const before = this.#held();
+      if (before !== undefined) await this.#leave(before, 'another exit was asked for');
+      this.#wish = undefined;
+      this.deps.ports.store.facts.remove(WISH_FACT);
+      await this.#connect(wish, AbortSignal.any([signal, this.#abort.signal]));
+      this.#wish = wish;
+      this.deps.ports.store.facts.put(WISH_FACT, wish);
+    });
+  }
+
+  /** Nothing is left here afterwards; says whether nothing is left elsewhere either. */
+  async down(): Promise<{ readonly wasUp: boolean; readonly releasedEverywhere: boolean }> {
+    this.#cancelRetry();
+    this.#abort.abort(new VpndError('closed', 'vpnd down was asked for'));
+    return this.#inTurn(async () => {
+      this.#abort = new AbortController();
+      this.#wish = undefined;
+      this.deps.ports.store.facts.remove(WISH_FACT);
+      const held = this.#held();
+      const waiting = this.#state.kind === 'waiting';
+      const releasedEverywhere = held === undefined ? true : await this.#leave(held, 'vpnd down');
+      if (waiting) await this.#clear();
+      this.#become({ kind: 'idle' }, 'vpnd down');
+      return { wasUp: held !== undefined || waiting, releasedEverywhere };
+    });
+  }
+
+  /** The supervisor says that a session is gone: the answer to our own news, or its decision. */
+  disconnected(session: SessionId, reason: string): void {
+    const release = this.#released.get(session);
+    if (release !== undefined) {
+      release(reason !== 'released-here');
+      return;
+    }
+    const held = this.#held();
+    if (held?.session !== session || this.#state.kind !== 'up') return;
+    void this.#inTurn(async () => {
+      if (this.#held()?.session === session)
+        this.#lose(held, new VpndError('exit-gone', `the supernode ended it: ${reason}`, { retryable: true }));
+    });
+  }
+
+  renewed(session: SessionId, generation: number, lease: Millis): void {
+    if (this.#state.kind !== 'up' || this.#state.held.session !== session) return;
+    this.#hold({ ...this.#state.held, generation, leaseUntil: plus(this.deps.ports.clock.now(), lease) });
+  }
+
+  /** The supernodes changed: what is exempt from the tunnel follows. */
+  async refreshExemptions(): Promise<void> {
+    await this.#inTurn(async () => {
+      const held = this.#held();
+      if (held !== undefined) await this.deps.ports.dataplane.apply({ put: this.#units(held) });
+    });
+  }
+
+  /** Once in a while: is the lease over, does anything pass, is the kernel as it should be? */
+  async check(): Promise<void> {
+    await this.#inTurn(async () => {
+      const { clock, dataplane, log, metrics } = this.deps.ports;
+      const held = this.#held();
+      if (held === undefined) return;
+      if (this.#state.kind === 'up' && held.leaseUntil <= clock.now()) {
+        return this.#lose(
+          held,
+          new VpndError('no-session', 'its lease ran out with no supernode to renew it', { retryable: true }),
+        );
+      }
+      const observed = await this.observe();
+      if (this.#state.kind === 'up' && isStale(observed, held, clock.now())) {
+        return this.#lose(
+          held,
+          new VpndError('no-handshake', 'nothing passes through the tunnel any more', { retryable: true }),
+        );
+      }
+      const found = await dataplane.reconcile(this.#units(held));
+      for (const unit of found.repaired) {
+        metrics.repairs.inc({ what: unit.slice(0, unit.indexOf('/')) });
+        log.warn('repaired what somebody else had changed', { unit });
+      }
+    });
+  }
+
+  async observe(): Promise<PeerObservation | undefined> {
+    const held = this.#held();
+    if (held === undefined || this.#state.kind === 'waiting') return undefined;
+    const all = await this.deps.ports.dataplane.observePeers();
+    return all.find((one) => one.device === this.deps.config.interface && one.publicKey === held.exitKey);
+  }
+
+  /** Leaves the tunnel as it is. */
+  async stop(): Promise<void> {
+    this.#cancelRetry();
+    this.#abort.abort(new VpndError('closed', 'the client is stopping'));
+    await this.#turn.catch(() => {});
+  }
+
+  async #connect(wish: ExitWish, signal: AbortSignal): Promise<void> {
+    const { ports, config } = this.deps;
+    const started = ports.clock.monotonic();
+    const keys = ports.crypto.wireGuardKeyPair();
+    const holding = this.#state.kind === 'waiting' ? this.#state.lost : undefined;
+    this.#become({ kind: 'requesting', since: ports.clock.now() }, 'asked for an exit');
+    // The interface takes a while to appear; the request is under way meanwhile. While traffic is held, it is there.
+    const device =
+      holding === undefined ? ports.dataplane.apply({ put: [bareDevice(config, keys)] }) : Promise.resolve();
+    let held: HeldSession | undefined;
+    try {
+      const [granted, made] = await Promise.allSettled([
+        orAborted(this.deps.requestExit(wish, keys.publicKey), signal),
+        device,
+      ]);
+      if (granted.status === 'rejected') throw granted.reason;
+      held = checkGrant(
+        granted.value,
+        { keys, exit: wish.exit, baseKey: this.deps.baseKey },
+        ports.statements,
+        ports.clock.now(),
+      );
+      if (made.status === 'rejected') throw made.reason;
+      signal.throwIfAborted();
+      this.#become({ kind: 'connecting', held }, `exit ${shortId(held.exit)} was granted`);
+      ports.store.facts.put(SESSION_FACT, held);
+      await ports.dataplane.apply({ put: sessionUnits(config, held, this.deps.supernodes()) });
+      await this.#handshake(held, signal);
+      const connectedAfter = ms(ports.clock.monotonic() - started);
+      this.#hold({ ...held, connectedAfter });
+      this.#lastChange = `connected to exit ${shortId(held.exit)} over ${held.path}`;
+      ports.metrics.firstPacketMs.observe(connectedAfter);
+      this.deps.tell({ kind: 'session-handshake', session: held.session, took: connectedAfter });
+      ports.log.info('connected', { session_id: held.session, path: held.path, took_ms: connectedAfter });
+    } catch (thrown) {
+      if (held !== undefined)
+        this.deps.tell({ kind: 'session-closed', session: held.session, reason: toVpndError(thrown).code });
+      if (holding === undefined) {
+        await this.#clear();
+        this.#become({ kind: 'idle' }, toVpndError(thrown).message);
+      } else {
+        await ports.dataplane.apply({ remove: this.#peerIds(held) });
+        this.#state = { kind: 'waiting', why: toVpndError(thrown), lost: holding, attempt: 0 };
+      }
+      throw thrown;
+    }
+  }
+
+  async #handshake(held: HeldSession, signal: AbortSignal): Promise<void> {
+    const { clock } = this.deps.ports;
+    const giveUpAt = clock.monotonic() + HANDSHAKE_LIMIT;
+    for (;;) {
+      const seen = await this.observe();
+      if (seen?.lastHandshake !== undefined) return;
+      if (clock.monotonic() >= giveUpAt) {
+        const udp = held.path === 'direct' ? 'the exit' : 'the supernode';
+        throw new VpndError(
+          'no-handshake',
+          `no answer from exit ${shortId(held.exit)} through the tunnel in ${HANDSHAKE_LIMIT / 1000} s; UDP to ${udp} may be blocked here (vpnd doctor tells)`,
+          { retryable: true },
+        );
+      }
+      await sleep(clock, HANDSHAKE_LOOK, signal);
+    }
+  }
+
+  /** Take our side down at once, then wait for the supernode's word that nothing is left on the way either. */
+  async #leave(held: HeldSession, reason: string): Promise<boolean> {
+    const { clock } = this.deps.ports;
+    await this.#clear();
+    let cancel = () => {};
+    const released = new Promise<boolean>((resolve) => {
+      this.#released.set(held.session, resolve);
+      cancel = clock.after(RELEASE_LIMIT, () => resolve(false));
+    });
+    if (!this.deps.tell({ kind: 'session-closed', session: held.session, reason }))
+      this.#released.get(held.session)?.(false);
+    const everywhere = await released;
+    cancel();
+    this.#released.delete(held.session);
+    return everywhere;
+  }
+
+  async #clear(): Promise<void> {
+    await this.deps.ports.dataplane.reconcile([]);
+    this.deps.ports.store.facts.remove(SESSION_FACT);
+    this.#state = { kind: 'idle' };
+  }
+
+  /** The session is over, the wish is not. */
+  #lose(held: HeldSession, why: VpndError): void {
+    this.deps.ports.log.warn('the session was lost; asking for another', {
+      session_id: held.session,
+      code: why.code,
+      reason: why.message,
+    });
+    this.deps.tell({ kind: 'session-closed', session: held.session, reason: why.code });
+    // A restart must not take it for a running one.
+    this.deps.ports.store.facts.put(SESSION_FACT, { ...held, leaseUntil: this.deps.ports.clock.now() });
+    this.#become({ kind: 'waiting', why, lost: held, attempt: 0 }, why.message);
+    this.#retry(0);
+  }
+
+  #retry(attempt: number): void {
+    const { clock, log, dataplane } = this.deps.ports;
+    this.#cancelRetry();
+    const wait = attempt === 0 ? 0 : Math.min(LONGEST_WAIT, 500 * 1.7 ** attempt);
+    this.#cancelRetry = clock.after(ms(wait), () => {
+      void this.#inTurn(async () => {
+        if (this.#state.kind !== 'waiting' || this.#wish === undefined) return;
+        try {
+          await dataplane.apply({ remove: this.#peerIds(this.#state.lost) });
+          await this.#connect(this.#wish, this.#abort.signal);
+        } catch (thrown) {
+          const error = toVpndError(thrown);
+          log.info('no new session yet', { code: error.code, reason: error.message });
+          if (this.#wish !== undefined && !this.#abort.signal.aborted) this.#retry(attempt + 1);
+        }
+      });
+    });
+  }
+
+  #units(held: HeldSession) {
+    const build = this.#state.kind === 'waiting' ? holdingUnits : sessionUnits;
+    return build(this.deps.config, held, this.deps.supernodes());
+  }
+
+  #peerIds(held: HeldSession | undefined) {
+    return held === undefined
+      ? []
+      : sessionUnits(this.deps.config, held, [])
+          .filter((unit) => unit.kind === 'peer')
+          .map(unitIdOf);
+  }
+
+  #held(): HeldSession | undefined {
+    switch (this.#state.kind) {
+      case 'connecting':
+      case 'up':
+        return this.#state.held;
+      case 'waiting':
+        return this.#state.lost;
+      case 'idle':
+      case 'requesting':
+        return undefined;
+    }
+  }
+
+  #hold(held: HeldSession): void {
+    this.deps.ports.store.facts.put(SESSION_FACT, held);
+    this.#state = { kind: 'up', held };
+    this.deps.changed();
+  }
+
+  #become(state: TunnelState, change: string): void {
+    this.#state = state;
+    this.#lastChange = change;
+    this.deps.changed();
+  }
+
+  /** One thing at a time: up, down and what the supernode says would otherwise meet half-way. */
+  #inTurn<T>(task: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(task, task);
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+}
+
+/** Whether a tunnel that should carry traffic has gone quiet for longer than WireGuard itself would bear. */
+export function isStale(seen: PeerObservation | undefined, held: HeldSession, now: Instant): boolean {
+  return since(now, seen?.lastHandshake ?? held.openedAt) > HANDSHAKE_STALE;
+}
+
+/** The supernode ends a session that nobody claims by itself, so a late answer may be dropped. */
+function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason);
+    if (signal.aborted) return onAbort();
+    signal.addEventListener('abort', onAbort);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
+}

@@ -1,0 +1,107 @@
+import type { ExitConfig } from '../../config/types.js';
+import { CommandExecutor } from '../../core/executor.js';
+import { NO_LOAD } from '../../model/directory.js';
+import type { AddressPlan } from '../../model/messages.js';
+import type { ForwardingPorts, RunningRole } from '../ports.js';
+import { Changes } from '../shared/changes.js';
+import type { NodeKeys } from '../shared/keys.js';
+import { joinOverlay } from '../shared/member.js';
+import { reconcileRegularly, report } from '../shared/reconciler.js';
+import { nodeStatus } from '../shared/status.js';
+import { exitProjection } from './projection.js';
+import { exitSessions } from './status.js';
+
+const PLAN_FACT = 'address-plan';
+
+/**
+ * An exit: one stream up to a supernode, one WireGuard device, one peer on it per session. Rejects with what enrolment
+ * or the data plane rejects with; the kernel is as it was then.
+ */
+export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys: NodeKeys): Promise<RunningRole> {
+  const { log, dataplane, store } = ports;
+  const changes = new Changes();
+  const ipv6 = config.ipv6 === 'on' || (config.ipv6 === 'auto' && (await dataplane.uplinks()).ipv6);
+  let plan = store.facts.get<AddressPlan>(PLAN_FACT);
+
+  const executor: CommandExecutor = new CommandExecutor(
+    { ...ports, ledger: store.ledger },
+    exitProjection({
+      config,
+      keys,
+      statements: ports.statements,
+      clock: ports.clock,
+      ipv6,
+      plan: () => plan,
+      sessions: () => executor.sessions().length,
+      ended: (session, why) => {
+        upstream.tell({ kind: 'session-closed', session, reason: why });
+        changes.notify();
+      },
+    }),
+  );
+  const member = await joinOverlay(
+    'exit',
+    config,
+    ports,
+    keys,
+    {
+      wireguardKey: keys.wireguard.publicKey,
+      capabilities: () => ({
+        software: ports.version,
+        ipv6,
+        publicEndpoint: config.publicEndpoint,
+        country: config.country,
+        maxMbps: config.maxMbps,
+        sessionCapacity: config.sessionCapacity,
+      }),
+      sessions: () => executor.sessions(),
+      load: () => ({ ...NO_LOAD, sessions: executor.sessions().length, sessionCapacity: config.sessionCapacity }),
+    },
+    {
+      up: async (welcome) => {
+        const next = welcome.addressPlan;
+        if (next === undefined || JSON.stringify(next) === JSON.stringify(plan)) return;
+        plan = next;
+        store.facts.put(PLAN_FACT, next);
+        await executor.reconcile();
+      },
+      command: async (command, supervisor) => {
+        const done = await executor.execute(command, supervisor);
+        changes.notify();
+        return done;
+      },
+      changed: () => changes.notify(),
+    },
+  );
+  const { upstream } = member;
+  report(await executor.start(), log);
+  const reconciler = reconcileRegularly(executor, ports);
+  reconciler.start();
+  member.start();
+  log.info('exit started', { peer_id: keys.identity.id, region: member.membership().region });
+
+  return {
+    local: {
+      status: async () => ({
+        ...nodeStatus('exit', config, ports, member),
+        dataplane: dataplane.engine,
+        sessions: exitSessions(executor.sessions(), await dataplane.observePeers()),
+        facts: { ipv6: ipv6 ? 'carried' : 'not carried' },
+      }),
+      statusChanged: (signal) => changes.next(signal),
+    },
+    health: () => member.health(),
+    stop: async () => {
+      await member.stop();
+      await reconciler.stop();
+      await executor.stop();
+      if (executor.sessions().length > 0) {
+        log.info('stopping with sessions in force', { count: executor.sessions().length });
+        return dataplane.inventory();
+      }
+      // Nobody uses it: nothing has to stay.
+      await dataplane.reconcile([]);
+      return [];
+    },
+  };
+}

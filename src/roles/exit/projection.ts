@@ -1,0 +1,65 @@
+import type { ExitConfig } from '../../config/types.js';
+import type { Projection } from '../../core/executor.js';
+import type { Statements } from '../../core/ports/authority.js';
+import type { Clock } from '../../core/ports/clock.js';
+import { VpndError } from '../../model/errors.js';
+import type { SessionId } from '../../model/ids.js';
+import type { AddressPlan } from '../../model/messages.js';
+import { exitAnswer, exitDevice, exitPeer } from '../shared/exit-units.js';
+import type { NodeKeys } from '../shared/keys.js';
+
+export interface ExitProjectionDeps {
+  readonly config: ExitConfig;
+  readonly keys: NodeKeys;
+  readonly statements: Statements;
+  readonly clock: Clock;
+  /** Whether this exit carries IPv6. */
+  readonly ipv6: boolean;
+  readonly plan: () => AddressPlan | undefined;
+  readonly sessions: () => number;
+  ended(session: SessionId, why: 'disconnect' | 'expired'): void;
+}
+
+/** What commands mean to an exit: one WireGuard peer per session on its one device. */
+export function exitProjection(deps: ExitProjectionDeps): Projection {
+  const { config, keys } = deps;
+  return {
+    fixed() {
+      const plan = deps.plan();
+      return plan === undefined
+        ? []
+        : exitDevice(config.interface, keys.wireguard, config.wireguardPort, plan, deps.ipv6);
+    },
+    units(record) {
+      return record.desired.flatMap((desired) =>
+        desired.kind === 'setup-exit' ? [exitPeer(config.interface, desired)] : [],
+      );
+    },
+    accept(command, record) {
+      const { desired } = command;
+      if (desired.kind === 'relay-setup') throw new VpndError('not-supported', 'an exit relays for nobody');
+      if (desired.kind !== 'setup-exit') return;
+      const isNew = record === undefined || record.desired.length === 0;
+      if (isNew && deps.sessions() >= config.sessionCapacity) {
+        throw new VpndError(
+          'exit-refused',
+          `this exit's owner allows ${config.sessionCapacity} sessions at a time, and they are taken`,
+        );
+      }
+      const plan = deps.plan();
+      if (plan === undefined)
+        throw new VpndError('exit-refused', 'this exit has not been told its addresses yet', { retryable: true });
+      const { inner } = desired;
+      if (inner.gatewayIpv4 !== plan.gatewayIpv4 || inner.gatewayIpv6 !== plan.gatewayIpv6) {
+        throw new VpndError(
+          'exit-refused',
+          'the session names another gateway address than the one this exit answers on',
+        );
+      }
+    },
+    answer(command) {
+      return exitAnswer(command, keys.identity, keys.wireguard.publicKey, deps.ipv6, deps.statements, deps.clock.now());
+    },
+    ended: deps.ended,
+  };
+}

@@ -1,0 +1,73 @@
+import type { Statements } from '../../core/ports/authority.js';
+import type { Identity } from '../../core/ports/crypto.js';
+import { type Cidr, hostCidr, type Port, prefixLength } from '../../model/address.js';
+import type { Command, CommandDone, SetupExit } from '../../model/command.js';
+import type { InterfaceName, PeerUnit, Unit } from '../../model/dataplane.js';
+import type { WireGuardKeyPair, WireGuardPublicKey } from '../../model/keys.js';
+import type { AddressPlan } from '../../model/messages.js';
+import { type Instant, minutes, plus } from '../../model/time.js';
+
+/** What an exit and a supernode's own egress have in common: one device, its NAT, one peer per session. */
+
+/** 1420 bytes: an IPv6 header, UDP and WireGuard around it still fit 1500. */
+export const INNER_MTU = 1420;
+/** An offer is for a tunnel that comes up now; the slack is for clocks that are a little off. */
+const OFFER_LIFE = minutes(10);
+
+export function exitDevice(
+  name: InterfaceName,
+  keys: WireGuardKeyPair,
+  listenPort: Port | undefined,
+  plan: AddressPlan,
+  ipv6: boolean,
+): readonly Unit[] {
+  const addresses = [
+    `${plan.gatewayIpv4}/${prefixLength(plan.poolIpv4)}` as Cidr,
+    `${plan.gatewayIpv6}/${prefixLength(plan.poolIpv6)}` as Cidr,
+  ];
+  return [
+    { kind: 'device', name, privateKey: keys.privateKey, listenPort, mtu: INNER_MTU, addresses },
+    {
+      kind: 'egress',
+      device: name,
+      sources: [plan.poolIpv4, plan.poolIpv6],
+      ipv6,
+      gateways: [plan.gatewayIpv4, plan.gatewayIpv6],
+    },
+  ];
+}
+
+export function exitPeer(device: InterfaceName, desired: SetupExit): PeerUnit {
+  return {
+    kind: 'peer',
+    device,
+    publicKey: desired.clientKey,
+    presharedKey: undefined,
+    allowedIps: [hostCidr(desired.inner.ipv4), hostCidr(desired.inner.ipv6)],
+    endpoint: desired.endpoint,
+    keepalive: desired.keepalive,
+  };
+}
+
+/** SETUP_EXIT is answered with the exit's signed offer, everything else with nothing. */
+export function exitAnswer(
+  command: Command,
+  identity: Identity,
+  exitKey: WireGuardPublicKey,
+  ipv6: boolean,
+  statements: Statements,
+  now: Instant,
+): CommandDone {
+  const { desired, session } = command;
+  if (desired.kind !== 'setup-exit') return { offer: undefined };
+  const offer = statements.signOffer(identity, {
+    session,
+    clientKey: desired.clientKey,
+    exitKey,
+    inner: desired.inner,
+    kemCiphertext: new Uint8Array(0),
+    expires: plus(now, OFFER_LIFE),
+    ipv6,
+  });
+  return { offer };
+}

@@ -1,0 +1,260 @@
+import type { MemberConfig } from '../../config/types.js';
+import { CLOCK_TOLERANCE } from '../../core/auth.js';
+import type { DialTarget, StreamEnd, TlsIdentity } from '../../core/ports/network.js';
+import type { Bytes } from '../../model/bytes.js';
+import type { Command, CommandDone } from '../../model/command.js';
+import type { Load, SupernodeInfo } from '../../model/directory.js';
+import { VpndError } from '../../model/errors.js';
+import { type PeerId, shortId } from '../../model/ids.js';
+import type { WireGuardPublicKey } from '../../model/keys.js';
+import type { Membership } from '../../model/membership.js';
+import type { AuthResponse, Capabilities, News } from '../../model/messages.js';
+import type { MemberRole } from '../../model/role.js';
+import type { SessionDigest } from '../../model/session.js';
+import { type Instant, seconds } from '../../model/time.js';
+import type { ForwardingPorts, RolePorts } from '../ports.js';
+import {
+  baseTargets,
+  type Enrolment,
+  enrol,
+  loadEnrolment,
+  notEnrolled,
+  renewalQuestion,
+  renewDirect,
+  renewed,
+  saveEnrolment,
+  supernodeTargets,
+  tlsIdentityOf,
+} from './enrol.js';
+import type { NodeKeys } from './keys.js';
+import { Renewer } from './renewal.js';
+import { Upstream } from './upstream.js';
+import { vouchForUdp } from './vouching.js';
+
+/** What a node says of itself on its stream. */
+export interface MemberSelf {
+  readonly wireguardKey: WireGuardPublicKey | undefined;
+  readonly capabilities: () => Capabilities;
+  readonly sessions: () => readonly SessionDigest[];
+  readonly load?: () => Load;
+  readonly supernode?: () => SupernodeInfo;
+}
+
+export interface MemberHandlers {
+  up?(welcome: AuthResponse): Promise<void> | void;
+  down?(end: StreamEnd): void;
+  command?(command: Command, supervisor: PeerId): Promise<CommandDone>;
+  news?(news: News): void;
+  /** A certificate was renewed. */
+  certified?(): void;
+  changed(): void;
+}
+
+/** A node's place in the overlay: its enrolment, kept fresh, and its stream to its supervisor. */
+export interface Member {
+  readonly id: PeerId;
+  readonly startedAt: Instant;
+  readonly baseKey: Bytes;
+  readonly ca: string;
+  readonly upstream: Upstream;
+  membership(): Membership;
+  enrolment(): Enrolment;
+  /** As last published, best first. */
+  supernodes(): readonly SupernodeInfo[];
+  baseTargets(): readonly DialTarget[];
+  /** Supernodes only; throws for others. */
+  tlsIdentity(): TlsIdentity;
+  /** Whether UDP reaches the supernode; undefined before it was tried. */
+  udp(): 'through' | 'blocked' | undefined;
+  health(): { readonly ok: boolean; readonly detail: string };
+  start(): void;
+  stop(): Promise<void>;
+}
+
+const RENEWAL_LIMIT = seconds(20);
+
+/**
+ * Enrols at the first start, takes the enrolment from the store at every other one, and asks base for a fresh
+ * membership or certificate where they ran out meanwhile. The stream is dialled by `start()`.
+ */
+export async function joinOverlay(
+  role: MemberRole,
+  config: MemberConfig,
+  ports: RolePorts & Partial<Pick<ForwardingPorts, 'datagrams'>>,
+  keys: NodeKeys,
+  self: MemberSelf,
+  handlers: MemberHandlers,
+): Promise<Member> {
+  const { store, clock, log } = ports;
+  let enrolment = await enrolled(role, config, ports, keys);
+  let membership = await currentMembership();
+  let udp: 'through' | 'blocked' | undefined;
+
+  const keep = (next: Enrolment) => {
+    enrolment = next;
+    saveEnrolment(store.facts, next);
+  };
+  const learn = (supernodes: readonly SupernodeInfo[]) => {
+    if (supernodes.length > 0) keep({ ...enrolment, supernodes });
+  };
+
+  const upstream: Upstream = new Upstream(
+    {
+      identity: keys.identity,
+      role,
+      region: membership.region,
+      membership: () => enrolment.membership,
+      wireguardKey: self.wireguardKey,
+      capabilities: self.capabilities,
+      sessions: self.sessions,
+      ...(self.supernode && { supernode: self.supernode }),
+      ...(self.load && { load: self.load }),
+      targets: () =>
+        role === 'supernode' ? baseTargets(() => enrolment) : supernodeTargets(enrolment.supernodes, enrolment.ca),
+    },
+    ports,
+    {
+      up: (welcome, target) => {
+        learn(welcome.supernodes);
+        void vouch(welcome, target);
+        void Promise.resolve(handlers.up?.(welcome)).catch((err: unknown) =>
+          log.error('taking up a connection failed', { err }),
+        );
+      },
+      down: (end) => handlers.down?.(end),
+      command: (command) => {
+        const { expect } = upstream.status().supervisor ?? {};
+        if (expect?.kind !== 'supernode' || handlers.command === undefined) {
+          throw new VpndError('not-supported', `a ${role} takes no commands from base`);
+        }
+        return handlers.command(command, expect.id);
+      },
+      news: (news) => {
+        if (news.kind === 'directory') learn(news.supernodes);
+        handlers.news?.(news);
+      },
+      changed: handlers.changed,
+    },
+  );
+
+  const renewers = [
+    new Renewer({ what: 'the membership', after: 1 / 2, validity: () => membership, renew }, ports),
+    ...(role === 'supernode'
+      ? [
+          new Renewer(
+            {
+              what: 'the TLS certificate',
+              after: 2 / 3,
+              validity: () => ports.certificates.validity(enrolment.certificate ?? ''),
+              renew,
+            },
+            ports,
+          ),
+        ]
+      : []),
+  ];
+
+  return {
+    id: keys.identity.id,
+    startedAt: clock.now(),
+    baseKey: enrolment.baseKey,
+    ca: enrolment.ca,
+    upstream,
+    membership: () => membership,
+    enrolment: () => enrolment,
+    supernodes: () => enrolment.supernodes,
+    baseTargets: () => baseTargets(() => enrolment),
+    tlsIdentity: () => {
+      const identity = tlsIdentityOf(enrolment);
+      if (identity === undefined) throw new VpndError('internal', `a ${role} has no TLS certificate`);
+      return identity;
+    },
+    udp: () => udp,
+    health: () => {
+      const { state, lastError } = upstream.status();
+      return { ok: state === 'up', detail: state === 'up' ? 'connected' : (lastError?.message ?? state) };
+    },
+    start: () => {
+      upstream.start();
+      for (const renewer of renewers) renewer.start();
+    },
+    stop: async () => {
+      for (const renewer of renewers) renewer.stop();
+      await upstream.stop();
+    },
+  };
+
+  /** Both at once, up the stream where there is one, else of base directly. */
+  async function renew(): Promise<void> {
+    if (upstream.status().state === 'up') {
+      const key = role === 'supernode' ? await ports.certificates.newRequest() : undefined;
+      const answer = await upstream.ask(renewalQuestion(keys.identity, clock.now(), key?.csr), RENEWAL_LIMIT);
+      if (answer.kind !== 'renewal') throw new VpndError('bad-message', 'the supervisor answered another question');
+      keep(renewed(enrolment, answer.result, key?.privateKey, ports));
+    } else {
+      keep(await renewDirect(enrolment, keys.identity, ports));
+    }
+    membership = await currentMembership();
+    handlers.certified?.();
+  }
+
+  async function currentMembership(): Promise<Membership> {
+    const check = () =>
+      ports.statements.checkMembership(enrolment.baseKey, enrolment.membership, clock.now(), CLOCK_TOLERANCE);
+    let checked = check();
+    if (!checked.ok && checked.error.code === 'membership-expired') {
+      enrolment = await renewDirect(enrolment, keys.identity, ports);
+      saveEnrolment(store.facts, enrolment);
+      checked = check();
+    }
+    if (!checked.ok) throw checked.error;
+    return checked.value;
+  }
+
+  async function vouch(welcome: AuthResponse, target: DialTarget): Promise<void> {
+    const { expect } = target;
+    const supernode =
+      expect.kind === 'supernode' ? enrolment.supernodes.find((one) => one.id === expect.id) : undefined;
+    if (supernode?.probePort === undefined || ports.datagrams === undefined) return;
+    const reflector = { ips: supernode.relayIps, port: supernode.probePort };
+    const seen = await vouchForUdp(
+      { datagrams: ports.datagrams, random: ports.random },
+      keys.identity,
+      welcome.probeToken,
+      reflector,
+    );
+    udp = [...seen.values()].some((endpoint) => endpoint !== undefined) ? 'through' : 'blocked';
+    if (udp === 'blocked') {
+      log.warn(
+        `no UDP reaches supernode ${shortId(supernode.id)}: the network here blocks it, and WireGuard needs it`,
+        {
+          supernode_id: supernode.id,
+        },
+      );
+    }
+    handlers.changed();
+  }
+}
+
+async function enrolled(role: MemberRole, config: MemberConfig, ports: RolePorts, keys: NodeKeys): Promise<Enrolment> {
+  const known = loadEnrolment(ports.store.facts);
+  if (known === undefined) {
+    if (keys.joinToken === undefined) throw notEnrolled(role);
+    const fresh = await enrol({ token: keys.joinToken, role, region: config.region, identity: keys.identity }, ports);
+    saveEnrolment(ports.store.facts, fresh);
+    return fresh;
+  }
+  if (known.role !== role) {
+    throw new VpndError(
+      'wrong-role',
+      `${config.stateDir} belongs to a ${known.role}; give this ${role} a --state-dir of its own`,
+    );
+  }
+  if (config.region !== undefined && config.region !== known.region) {
+    throw new VpndError(
+      'wrong-region',
+      `this node is enrolled in region ${known.region}, not ${config.region}; enrol it anew to move it`,
+    );
+  }
+  return known;
+}

@@ -1,0 +1,25 @@
+import type { CommandExecutor } from '../../core/executor.js';
+import type { Clock } from '../../core/ports/clock.js';
+import type { Reconciliation } from '../../core/ports/dataplane.js';
+import type { Log } from '../../core/ports/log.js';
+import { seconds } from '../../model/time.js';
+import { Periodic } from './periodic.js';
+
+/** How soon somebody else's change to our kernel state is put right. */
+const EVERY = seconds(30);
+
+/** Compares ledger and kernel every 30 s and repairs the difference. */
+export function reconcileRegularly(executor: CommandExecutor, ports: { clock: Clock; log: Log }): Periodic {
+  return new Periodic(
+    'comparing the data plane with the ledger',
+    EVERY,
+    async () => report(await executor.reconcile(), ports.log),
+    ports,
+  );
+}
+
+/** Says what was found changed; silent when all was as it should be. */
+export function report(found: Reconciliation, log: Log): void {
+  for (const unit of found.repaired) log.warn('repaired what somebody else had changed', { unit });
+  for (const what of found.removed) log.warn('removed what nobody desires', { unit: what });
+}

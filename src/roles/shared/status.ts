@@ -1,0 +1,42 @@
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import type { CommonConfig } from '../../config/types.js';
+import type { NodeStatusSchema } from '../../gen/vpnd/v1/admin_pb.js';
+import { Path as WirePath, Role as WireRole } from '../../gen/vpnd/v1/types_pb.js';
+import { formatHostPort } from '../../model/address.js';
+import type { MemberRole, Path, Role } from '../../model/role.js';
+import type { RolePorts } from '../ports.js';
+import type { Member } from './member.js';
+
+export const wireRole = (role: Role): WireRole =>
+  ({ base: WireRole.BASE, supernode: WireRole.SUPERNODE, exit: WireRole.EXIT, client: WireRole.CLIENT })[role];
+
+export const wirePath = (path: Path): WirePath =>
+  ({ direct: WirePath.DIRECT, relay: WirePath.RELAY, relay2: WirePath.RELAY2 })[path];
+
+/** A status still to be completed: the plain form of a message, without what only a built one has. */
+export type StatusInit = Exclude<MessageInitShape<typeof NodeStatusSchema>, { readonly $typeName: string }>;
+
+/** What every member's status has. */
+export function nodeStatus(role: MemberRole, config: CommonConfig, ports: RolePorts, member: Member): StatusInit {
+  const { upstream } = member;
+  const link = upstream.status();
+  const expect = link.supervisor?.expect;
+  return {
+    role: wireRole(role),
+    peerId: member.id,
+    region: member.membership().region,
+    version: ports.version,
+    startedMs: BigInt(member.startedAt),
+    stateDirectory: config.stateDir,
+    membershipNotAfterMs: BigInt(member.membership().notAfter),
+    upstream: {
+      state: link.state,
+      supervisorId: expect?.kind === 'supernode' ? expect.id : (expect?.kind ?? ''),
+      address: link.supervisor === undefined ? '' : formatHostPort(link.supervisor.address),
+      sinceMs: BigInt(link.since),
+      latencyMs: link.latency ?? 0,
+      lastError: link.lastError?.message ?? '',
+    },
+    problems: link.lastError === undefined || link.state === 'up' ? [] : [link.lastError.message],
+  };
+}

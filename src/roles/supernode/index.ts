@@ -1,0 +1,350 @@
+import type { SupernodeConfig } from '../../config/types.js';
+import { CommandExecutor } from '../../core/executor.js';
+import { type RankingContext, rankExits } from '../../core/ranking.js';
+import { NO_LOAD, type SupernodeInfo } from '../../model/directory.js';
+import { VpndError } from '../../model/errors.js';
+import type { PeerId, SessionId } from '../../model/ids.js';
+import type { AddressPlan, InfoAnswer, InfoQuestion, RequestExitPeerRequest } from '../../model/messages.js';
+import { err, ok } from '../../model/result.js';
+import { seconds } from '../../model/time.js';
+import { type ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
+import type { ForwardingPorts, RunningRole } from '../ports.js';
+import { Changes } from '../shared/changes.js';
+import type { NodeKeys } from '../shared/keys.js';
+import { joinOverlay } from '../shared/member.js';
+import { Periodic } from '../shared/periodic.js';
+import { reconcileRegularly, report } from '../shared/reconciler.js';
+import { BackSessions, RelayPorts } from './back.js';
+import { ExitBook } from './exits.js';
+import { FrontSessions } from './front.js';
+import { Mesh } from './mesh.js';
+import { supernodeProjection } from './plane.js';
+import { Reflector } from './reflector.js';
+import { supernodeStatus } from './status.js';
+
+const PLAN_FACT = 'address-plan';
+/** Candidates each other supernode is asked for. */
+const CANDIDATES = 4;
+const LIST_LIMIT = 50;
+
+/**
+ * A supernode: streams of its exits and clients, sessions for them, relay ports in the kernel, one stream up to base.
+ * Rejects with what enrolment, the data plane or the listening port reject with.
+ */
+export async function startSupernode(
+  config: SupernodeConfig,
+  ports: ForwardingPorts,
+  keys: NodeKeys,
+): Promise<RunningRole> {
+  const { clock, random, dataplane, log, metrics, store, crypto, statements } = ports;
+  const self = keys.identity.id;
+  const changes = new Changes();
+  const ipv6 = (await dataplane.uplinks()).ipv6;
+  let plan = store.facts.get<AddressPlan>(PLAN_FACT);
+
+  const member = await joinOverlay(
+    'supernode',
+    config,
+    ports,
+    keys,
+    {
+      wireguardKey: config.egress ? keys.wireguard.publicKey : undefined,
+      capabilities: () => ({
+        software: ports.version,
+        ipv6,
+        publicEndpoint: undefined,
+        country: config.country,
+        maxMbps: 0,
+        sessionCapacity: config.sessionCapacity,
+      }),
+      sessions: () => [],
+      load,
+      supernode: ownInfo,
+    },
+    {
+      up: async (welcome) => {
+        mesh.learn(welcome.supernodes);
+        if (welcome.addressPlan !== undefined) await usePlan(welcome.addressPlan);
+      },
+      news: (news) => {
+        if (news.kind !== 'directory') return;
+        mesh.learn(news.supernodes);
+        streams.broadcast('exit', news);
+        streams.broadcast('client', news);
+      },
+      certified: () => server?.renewed(),
+      changed: () => changes.notify(),
+    },
+  );
+
+  const mesh = new Mesh({
+    self,
+    clock,
+    network: ports.network,
+    facts: store.facts,
+    log,
+    ca: member.ca,
+    identity: () => member.tlsIdentity(),
+    baseTargets: () => member.baseTargets(),
+  });
+  const executor: CommandExecutor = new CommandExecutor(
+    { clock, crypto, ledger: store.ledger, dataplane, log, metrics },
+    supernodeProjection({
+      config,
+      keys,
+      identity: keys.identity,
+      statements,
+      crypto,
+      clock,
+      ipv6,
+      addressPlan: () => plan,
+      ended,
+    }),
+  );
+  const reflector = new Reflector({ clock, crypto, streams: () => streams, moved });
+  const relayPorts = new RelayPorts(config.relayPorts);
+  const shared = {
+    self,
+    config,
+    clock,
+    random,
+    log,
+    facts: store.facts,
+    ports: relayPorts,
+    executor: () => executor,
+    streams: () => streams,
+    vouched: (peer: ConnectedPeer) => reflector.addressesOf(peer),
+  };
+  const back = new BackSessions({
+    ...shared,
+    addressPlan: () => plan,
+    ownMembership: () => member.enrolment().membership,
+    relayIpsOf: (id) => (id === self ? config.relayIps : (mesh.info(id)?.relayIps ?? [])),
+  });
+  const exits = new ExitBook({
+    self,
+    region: member.membership().region,
+    config,
+    streams: () => streams,
+    sessionsAt: (exit) => back.countAt(exit),
+    ipv6,
+    egressReady: () => plan !== undefined,
+  });
+  const front = new FrontSessions({
+    ...shared,
+    metrics,
+    regions: () => [...new Set([...mesh.regions(), member.membership().region])].sort(),
+    rank: async (peer, request) => {
+      const ask = { ...request, limit: CANDIDATES };
+      const context = rankingContext(peer);
+      const there = await mesh.candidates(ask);
+      return rankExits([...exits.all(), ...there], request, context);
+    },
+    openAt: (supernode, request) =>
+      supernode === self ? back.open(self, request) : mesh.call(supernode, 'openSession', request),
+    closeAt: async (supernode, request) => {
+      if (supernode === self) await back.close(self, request);
+      else await mesh.call(supernode, 'closeSession', request, seconds(25));
+    },
+  });
+  const streams: StreamManager = new StreamManager(
+    {
+      self,
+      baseKey: member.baseKey,
+      roles: ['exit', 'client'],
+      requireCertificate: false,
+      capacity: config.sessionCapacity * 2,
+    },
+    { clock, random, crypto, statements, log, metrics },
+    {
+      connected: (peer) => {
+        if (peer.role === 'exit') back.exitConnected(peer);
+        else front.clientConnected(peer);
+        changes.notify();
+      },
+      disconnected: () => changes.notify(),
+      welcome: async (peer) => ({
+        supernodes: near(member.supernodes(), peer),
+        addressPlan:
+          peer.role === 'exit' && plan !== undefined ? { ...plan, blocksIpv4: [], blocksIpv6: [] } : undefined,
+      }),
+      authorize: (peer) =>
+        peer.role === 'exit' && plan === undefined
+          ? err(new VpndError('full', 'this supernode has not got its addresses from base yet', { retryable: true }))
+          : ok(undefined),
+      exitRequest: (peer, request) => {
+        if (peer.role !== 'client') throw new VpndError('forbidden', 'only clients ask for an exit');
+        return front.request(peer, request).finally(() => changes.notify());
+      },
+      info: (_peer, question) => info(question),
+      news: (peer, news) => {
+        if (peer.role === 'client' && news.kind === 'session-closed') {
+          void front
+            .closeFor(peer.id, news.session, news.reason)
+            .catch((thrown: unknown) => log.warn('a session was not closed', { session_id: news.session, err: thrown }))
+            .finally(() => changes.notify());
+        } else if (peer.role === 'client' && news.kind === 'session-handshake') {
+          front.established(peer.id, news.session, news.took);
+        } else if (news.kind === 'problem') {
+          log.warn('a peer reports a problem', { peer_id: peer.id, code: news.code, reason: news.message });
+        }
+      },
+    },
+  );
+
+  // Sessions first: what is in force must be known before a peer's digest is held against it.
+  back.load();
+  front.load(plan);
+  report(await executor.start(), log);
+  const probes =
+    config.probePort === undefined
+      ? undefined
+      : await ports.datagrams.serve(config.probePort, (q, from) => reflector.answer(q, from));
+  const server = await ports.network
+    .serve({
+      listen: config.listen,
+      ca: member.ca,
+      identity: () => member.tlsIdentity(),
+      control: (accepted) => streams.accept(accepted),
+      unary: {
+        requestExitPeer: async (request, { certified }) => {
+          mustBeSupernode(certified);
+          return { exits: exits.fitting(request) };
+        },
+        openSession: (request, { certified }) => back.open(mustBeSupernode(certified), request),
+        closeSession: async (request, { certified }) => {
+          await back.close(mustBeSupernode(certified), request);
+          return {};
+        },
+      },
+    })
+    .catch(async (thrown: unknown) => {
+      await probes?.close();
+      throw thrown;
+    });
+  const reconciler = reconcileRegularly(executor, ports);
+  const gauges = new Periodic('counting', seconds(5), count, ports);
+  reconciler.start();
+  gauges.start();
+  front.start();
+  member.start();
+  log.info('supernode started', { peer_id: self, region: member.membership().region });
+
+  return {
+    local: {
+      status: () => supernodeStatus({ config, ports, member, streams, front, back, relayPorts, plan, server }),
+      statusChanged: (signal) => changes.next(signal),
+    },
+    health: () => {
+      // Base may be down: peers connect, reconnect and get exits all the same.
+      const link = member.health();
+      return { ok: true, detail: `${streams.count()} streams; base: ${link.detail}` };
+    },
+    stop: async () => {
+      await gauges.stop();
+      await reconciler.stop();
+      await front.stop();
+      await member.stop();
+      await streams.close(new VpndError('closed', 'the supernode is shutting down', { retryable: true }));
+      await server.close();
+      await probes?.close();
+      await executor.stop();
+      if (executor.sessions().length > 0) return dataplane.inventory();
+      await dataplane.reconcile([]);
+      return [];
+    },
+  };
+
+  async function usePlan(next: AddressPlan): Promise<void> {
+    if (JSON.stringify(next) === JSON.stringify(plan)) return;
+    plan = next;
+    store.facts.put(PLAN_FACT, next);
+    front.usePlan(next);
+    if (config.egress) await executor.reconcile();
+  }
+
+  function ended(session: SessionId, why: 'disconnect' | 'expired'): void {
+    if (why !== 'expired') return;
+    back.expired(session);
+    front.expired(session);
+  }
+
+  function moved(peer: ConnectedPeer): void {
+    if (peer.role === 'client') front.clientMoved(peer);
+    else back.exitConnected(peer);
+  }
+
+  function rankingContext(peer: ConnectedPeer): RankingContext {
+    return {
+      self,
+      relayIps: config.relayIps,
+      clientIps: reflector.addressesOf(peer),
+      clientLatency: peer.latency,
+      latencyTo: (id) => mesh.latencyTo(id),
+      relayIpsOf: (id) => mesh.info(id)?.relayIps ?? [],
+    };
+  }
+
+  async function info(question: InfoQuestion): Promise<InfoAnswer> {
+    if (question.kind === 'renewal') {
+      for (const target of member.baseTargets()) {
+        const result = await ports.network.call(target, 'renewMembership', question.renewal, { timeout: seconds(10) });
+        return { kind: 'renewal', result };
+      }
+      throw new VpndError('unreachable', 'no address of base is known', { retryable: true });
+    }
+    const { filter } = question;
+    const ask: RequestExitPeerRequest = {
+      ...filter,
+      exit: undefined,
+      minMbps: undefined,
+      maxLatency: undefined,
+      limit: LIST_LIMIT,
+    };
+    const all = [...exits.all(), ...(await mesh.candidates(ask))];
+    return { kind: 'exits', exits: all.filter((one) => filter.region === undefined || one.region === filter.region) };
+  }
+
+  function load() {
+    const { cpuPercent, txMbps, rxMbps } = ports.hostLoad();
+    return {
+      ...NO_LOAD,
+      sessions: front.all().length + back.all().length,
+      sessionCapacity: config.sessionCapacity,
+      streams: streams.count(),
+      cpuPercent,
+      txMbps,
+      rxMbps,
+    };
+  }
+
+  function ownInfo(): SupernodeInfo {
+    return {
+      id: self,
+      region: member.membership().region,
+      addresses: config.advertise,
+      relayIps: config.relayIps,
+      probePort: config.probePort,
+      draining: false,
+      load: load(),
+    };
+  }
+
+  function count(): void {
+    back.sweep(clock.now());
+    metrics.relaySessions.set(relayPorts.taken);
+    metrics.sessions.set(front.all().length);
+  }
+
+  /** Only base's own certificates name a supernode, so that a certified caller is one. */
+  function mustBeSupernode(certified: PeerId | undefined): PeerId {
+    if (certified === undefined) throw new VpndError('forbidden', 'only supernodes call this, with their certificate');
+    return certified;
+  }
+}
+
+/** A peer's list of supernodes: its own region's first. */
+function near(supernodes: readonly SupernodeInfo[], peer: ConnectedPeer): readonly SupernodeInfo[] {
+  const own = supernodes.filter((one) => one.region === peer.region);
+  return [...own, ...supernodes.filter((one) => one.region !== peer.region)];
+}

@@ -1,0 +1,152 @@
+import type { Clock } from '../../core/ports/clock.js';
+import type { Log } from '../../core/ports/log.js';
+import type { DialTarget, Network, TlsIdentity } from '../../core/ports/network.js';
+import type { FactStore } from '../../core/ports/store.js';
+import type { ExitCandidate, SupernodeInfo } from '../../model/directory.js';
+import { toVpndError, VpndError } from '../../model/errors.js';
+import { type PeerId, shortId } from '../../model/ids.js';
+import type { RequestExitPeerRequest, RequestExitRegionResponse, UnaryCalls, UnaryName } from '../../model/messages.js';
+import type { Region } from '../../model/role.js';
+import { type Instant, type Millis, ms, seconds, since } from '../../model/time.js';
+
+/** How long base's answer about a region is taken as fresh. While base is down an older one is used. */
+const REGION_FRESH: Millis = seconds(15);
+/** At most so many supernodes are asked for candidates at once. */
+const ASK_AT_MOST = 8;
+const ASK_TIMEOUT: Millis = ms(1500);
+/** Once one has answered, the others get this long: nobody waits for a dead one. */
+const GRACE: Millis = ms(250);
+const CALL_TIMEOUT: Millis = seconds(25);
+const DIRECTORY_FACT = 'directory';
+
+export interface MeshDeps {
+  readonly self: PeerId;
+  readonly clock: Clock;
+  readonly network: Network;
+  readonly facts: FactStore;
+  readonly log: Log;
+  readonly ca: string;
+  readonly identity: () => TlsIdentity;
+  readonly baseTargets: () => readonly DialTarget[];
+}
+
+/** The other supernodes: who they are (from base, kept on disk), how far away, and the calls to them. */
+export class Mesh {
+  #supernodes: readonly SupernodeInfo[];
+  readonly #latency = new Map<PeerId, Millis>();
+  readonly #regions = new Map<string, { readonly at: Instant; readonly answer: RequestExitRegionResponse }>();
+
+  constructor(private readonly deps: MeshDeps) {
+    this.#supernodes = deps.facts.get<readonly SupernodeInfo[]>(DIRECTORY_FACT) ?? [];
+  }
+
+  get supernodes(): readonly SupernodeInfo[] {
+    return this.#supernodes;
+  }
+
+  learn(supernodes: readonly SupernodeInfo[]): void {
+    this.#supernodes = supernodes;
+    this.#regions.clear();
+    this.deps.facts.put(DIRECTORY_FACT, supernodes);
+  }
+
+  info(id: PeerId): SupernodeInfo | undefined {
+    return this.#supernodes.find((one) => one.id === id);
+  }
+
+  /** Round trip of the latest calls to a supernode, smoothed. */
+  latencyTo(id: PeerId): Millis | undefined {
+    return this.#latency.get(id);
+  }
+
+  /** Regions that have a supernode, as far as this node knows. */
+  regions(): readonly Region[] {
+    return [...new Set(this.#supernodes.map((one) => one.region))].sort();
+  }
+
+  /** Exits of other supernodes that fit, from as many as answer in time. Never rejects. */
+  async candidates(request: RequestExitPeerRequest): Promise<readonly ExitCandidate[]> {
+    // An exit asked for by name may be under any supernode, whatever the region.
+    const serving = await this.#serving(request.exit === undefined ? request.region : undefined);
+    const others = serving.filter((one) => one.id !== this.deps.self && !one.draining).slice(0, ASK_AT_MOST);
+    const found: ExitCandidate[] = [];
+    await firstsWithGrace(
+      this.deps.clock,
+      others.map(async (one) => {
+        const started = this.deps.clock.monotonic();
+        try {
+          const { exits } = await this.call(one.id, 'requestExitPeer', request, ASK_TIMEOUT);
+          this.#measured(one.id, ms(this.deps.clock.monotonic() - started));
+          // A supernode speaks for its own exits only.
+          found.push(...exits.filter((exit) => exit.supernode === one.id));
+        } catch (thrown) {
+          const error = toVpndError(thrown);
+          this.deps.log.info('a supernode did not answer for its exits', {
+            supernode_id: shortId(one.id),
+            code: error.code,
+          });
+        }
+      }),
+    );
+    return found;
+  }
+
+  /** Call another supernode at the first of its addresses that answers. */
+  async call<M extends UnaryName>(
+    id: PeerId,
+    method: M,
+    request: UnaryCalls[M][0],
+    timeout: Millis = CALL_TIMEOUT,
+  ): Promise<UnaryCalls[M][1]> {
+    const { network, ca, identity } = this.deps;
+    let last: unknown = new VpndError('unreachable', `supernode ${shortId(id)} is not in the directory`, {
+      retryable: true,
+    });
+    for (const address of this.info(id)?.addresses ?? []) {
+      try {
+        return await network.call({ address, expect: { kind: 'supernode', id }, ca, identity }, method, request, {
+          timeout,
+        });
+      } catch (thrown) {
+        last = thrown;
+        if (toVpndError(thrown).code !== 'unreachable') break;
+      }
+    }
+    throw last;
+  }
+
+  async #serving(region: Region | undefined): Promise<readonly SupernodeInfo[]> {
+    const key = region ?? '';
+    const known = this.#regions.get(key);
+    if (known !== undefined && since(this.deps.clock.now(), known.at) < REGION_FRESH) return known.answer.supernodes;
+    for (const target of this.deps.baseTargets()) {
+      try {
+        const answer = await this.deps.network.call(target, 'requestExitRegion', { region }, { timeout: ms(800) });
+        this.#regions.set(key, { at: this.deps.clock.now(), answer });
+        return answer.supernodes;
+      } catch (thrown) {
+        this.deps.log.info('base did not answer; using what is known', { code: toVpndError(thrown).code });
+      }
+    }
+    if (known !== undefined) return known.answer.supernodes;
+    return this.#supernodes.filter((one) => region === undefined || one.region === region);
+  }
+
+  #measured(id: PeerId, took: Millis): void {
+    const before = this.#latency.get(id);
+    this.#latency.set(id, before === undefined ? took : ms(before * 0.7 + took * 0.3));
+  }
+}
+
+/** Resolves when all are done, or a moment after the first one is. */
+async function firstsWithGrace(clock: Clock, tasks: readonly Promise<void>[]): Promise<void> {
+  if (tasks.length === 0) return;
+  const all = Promise.all(tasks);
+  await Promise.race(tasks);
+  let cancel = () => {};
+  const grace = new Promise<void>((resolve) => {
+    cancel = clock.after(GRACE, resolve);
+  });
+  await Promise.race([all, grace]);
+  cancel();
+}

@@ -1,0 +1,63 @@
+import type { SupernodeConfig } from '../../config/types.js';
+import type { Projection } from '../../core/executor.js';
+import type { Statements } from '../../core/ports/authority.js';
+import type { Clock } from '../../core/ports/clock.js';
+import type { Crypto, Identity } from '../../core/ports/crypto.js';
+import type { SessionRecord } from '../../core/ports/store.js';
+import type { CommandDone } from '../../model/command.js';
+import type { Unit } from '../../model/dataplane.js';
+import { VpndError } from '../../model/errors.js';
+import type { SessionId } from '../../model/ids.js';
+import type { AddressPlan } from '../../model/messages.js';
+import { exitAnswer, exitDevice, exitPeer } from '../shared/exit-units.js';
+import type { NodeKeys } from '../shared/keys.js';
+
+export interface SupernodePlaneDeps {
+  readonly config: SupernodeConfig;
+  readonly keys: NodeKeys;
+  readonly identity: Identity;
+  readonly statements: Statements;
+  readonly crypto: Crypto;
+  readonly clock: Clock;
+  /** Whether the machine reaches the internet over IPv6. */
+  readonly ipv6: boolean;
+  addressPlan(): AddressPlan | undefined;
+  ended(session: SessionId, why: 'disconnect' | 'expired'): void;
+}
+
+/** What a supernode's commands mean to its data plane: relay ports, and peers of its own egress. */
+export function supernodeProjection(deps: SupernodePlaneDeps): Projection {
+  const { config } = deps;
+  return {
+    fixed(): readonly Unit[] {
+      const plan = deps.addressPlan();
+      if (!config.egress || plan === undefined) return [];
+      return exitDevice(config.interface, deps.keys.wireguard, config.wireguardPort, plan, deps.ipv6);
+    },
+    units(record: SessionRecord): readonly Unit[] {
+      return record.desired.flatMap((desired): readonly Unit[] => {
+        if (desired.kind === 'relay-setup') {
+          const { port, localIp, vouched, next } = desired;
+          return [{ kind: 'relay', session: record.session, port, localIp, vouched, next }];
+        }
+        return desired.kind === 'setup-exit' ? [exitPeer(config.interface, desired)] : [];
+      });
+    },
+    accept(command) {
+      if (command.desired.kind === 'setup-exit' && (!config.egress || deps.addressPlan() === undefined)) {
+        throw new VpndError('exit-refused', 'this supernode has no egress');
+      }
+    },
+    answer(command): CommandDone {
+      return exitAnswer(
+        command,
+        deps.identity,
+        deps.keys.wireguard.publicKey,
+        deps.ipv6,
+        deps.statements,
+        deps.clock.now(),
+      );
+    },
+    ended: deps.ended,
+  };
+}
