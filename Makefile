@@ -1,0 +1,44 @@
+# Everything a developer runs; `make help` says what each target does.
+# Recipes are single commands without a shell around them, so that an interrupt reaches the program that cleans up.
+
+MAKEFLAGS += --no-print-directory
+BIN := node_modules/.bin
+# SUM=no leaves the closing total to a caller that adds up several runs.
+RUN := node --enable-source-maps dist/test/run.js $(if $(filter no,$(SUM)),--no-sum)
+export HOLD
+
+.PHONY: help setup demo test check unit host kernel bench-session clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 \t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
+
+setup: ## install what is missing, build; needs root for missing Debian packages
+	@scripts/setup
+
+demo: setup ## two homes, two supernodes, a tunnel and a failover on this machine; HOLD=1 keeps it up
+	@node --enable-source-maps dist/chaos/demo.js
+
+test: setup check ## check, unit and host
+	@$(RUN) unit host
+
+check: setup ## format and lint, types, the core without platform types, the wire contract
+	@$(BIN)/biome check --error-on-warnings
+	@$(BIN)/tsc -p tsconfig.core.json
+	@$(BIN)/buf lint
+
+unit: setup ## decisions, contracts and rendered text: no root, no network
+	@$(RUN) unit
+
+host: setup ## real daemons and packets in network namespaces; needs root
+	@$(RUN) host
+
+kernel: setup ## what test/kernel/files.txt lists, in a virtual machine with kernel WireGuard
+	@scripts/setup kernel
+	@test/kernel/vm -t 3000 -- $(RUN) kernel
+
+bench-session: setup ## how fast sessions open, against the peers
+	@node --enable-source-maps dist/bench/session.js
+
+clean: ## remove what killed tests left in the system, and everything built
+	@scripts/clean
