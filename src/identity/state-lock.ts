@@ -26,6 +26,8 @@ export function lockState(dir: string): StateLock {
     throw fileError(path, thrown);
   }
   try {
+    // Nothing is ever written, so no journal is needed beside it.
+    db.pragma('journal_mode = MEMORY');
     db.exec('BEGIN EXCLUSIVE');
   } catch (thrown) {
     db.close();
