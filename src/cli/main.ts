@@ -31,7 +31,7 @@ function build(io: Io, outcome: { status: ExitStatus }): Command {
     .description(
       'A hierarchical peer-to-peer overlay VPN: reach the internet through an exit of your own, from anywhere.',
     )
-    .version(softwareVersion(), '--version', 'print the version')
+    .version(softwareVersion(), '-V, --version', 'print the version')
     .helpOption('-h, --help', 'show this help')
     .helpCommand('help [command]', 'show the help of a command')
     .showSuggestionAfterError(true)

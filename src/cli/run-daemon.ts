@@ -2,13 +2,14 @@ import type { DaemonConfig } from '../config/types.js';
 import type { Log } from '../core/ports/log.js';
 import type { BaseStore } from '../core/ports/store.js';
 import { certificateTools } from '../identity/ca.js';
-import { parseJoinToken } from '../identity/join-token.js';
+import { parseJoinToken, type Sha256 } from '../identity/join-token.js';
 import { openSodium } from '../identity/sodium.js';
 import { openStateDir } from '../identity/state-dir.js';
 import { statements } from '../identity/statements.js';
 import { formatHostPort } from '../model/address.js';
 import { VpndError } from '../model/errors.js';
 import { shortId } from '../model/ids.js';
+import type { JoinToken } from '../model/messages.js';
 import { sampleHostLoad } from '../obs/host-load.js';
 import { type Health, serveHealth } from '../obs/http.js';
 import { openLog } from '../obs/log.js';
@@ -21,7 +22,13 @@ import { udpDatagrams } from '../transport/udp.js';
 import type { Io } from './io.js';
 import { type Lifecycle, lifecycle } from './lifecycle.js';
 import { requirePrivileges } from './privileges.js';
-import { openDataPlane, openRoleStore, startBaseRole, startForwardingRole } from './start-role.js';
+import {
+  type ForwardingConfig,
+  openDataPlane,
+  openRoleStore,
+  startBaseRole,
+  startForwardingRole,
+} from './start-role.js';
 import { softwareVersion } from './version.js';
 
 /** Runs a daemon in the foreground until a signal stops it. Rejects with what kept it from starting. */
@@ -63,11 +70,7 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io): P
 
   const state = openStateDir(config.stateDir, crypto);
   life.onStop('the state directory', () => state.close());
-  const keys = {
-    identity: state.identity(),
-    wireguard: state.wireGuardKeys(),
-    joinToken: tokenOf(config, crypto.sha256),
-  };
+  const identity = state.identity();
   for (const warning of state.warnings) log.warn(warning);
 
   const store = openRoleStore(config);
@@ -105,10 +108,11 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io): P
   };
   let role: RunningRole;
   if (config.role === 'base') {
-    role = await startBaseRole(config, { ...shared, store: store as BaseStore }, keys);
+    role = await startBaseRole(config, { ...shared, store: store as BaseStore }, state);
   } else {
     const dataplane = await openDataPlane(config, { clock, log });
     life.onStop('the data plane', () => dataplane.close());
+    const keys = { identity, wireguard: state.wireGuardKeys(), joinToken: tokenOf(config, crypto.sha256) };
     role = await startForwardingRole(config, { ...shared, store, dataplane }, keys);
   }
   life.onStop(`the ${config.role}`, async () => {
@@ -121,13 +125,13 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io): P
 
   const metricsAt = config.metricsListen === undefined ? 'off' : formatHostPort(config.metricsListen);
   io.out(
-    `vpnd ${config.role} started: peer ${shortId(keys.identity.id)}, state in ${config.stateDir}, metrics ${metricsAt}\n`,
+    `vpnd ${config.role} started: peer ${shortId(identity.id)}, state in ${config.stateDir}, metrics ${metricsAt}\n`,
   );
   return role;
 }
 
-function tokenOf(config: DaemonConfig, sha256: Parameters<typeof parseJoinToken>[1]) {
-  if (config.role === 'base' || config.join === undefined) return undefined;
+function tokenOf(config: ForwardingConfig, sha256: Sha256): JoinToken | undefined {
+  if (config.join === undefined) return undefined;
   const parsed = parseJoinToken(config.join, sha256);
   if (!parsed.ok) throw new VpndError('bad-config', `--join: ${parsed.error.message}`, { cause: parsed.error });
   return parsed.value;
@@ -136,7 +140,7 @@ function tokenOf(config: DaemonConfig, sha256: Parameters<typeof parseJoinToken>
 /** Says when the role can do its work: base at once, the others when their stream is up for the first time. */
 function announce(role: RunningRole, config: DaemonConfig, io: Io, until: Promise<void>, log: Log): void {
   const stop = new AbortController();
-  until.then(() => stop.abort());
+  void until.then(() => stop.abort());
   const wait = async (): Promise<void> => {
     for (;;) {
       // Listening before looking, so that no change falls between the two.

@@ -3,12 +3,10 @@ import type { Clock } from '../core/ports/clock.js';
 import type { DataPlane } from '../core/ports/dataplane.js';
 import type { Log } from '../core/ports/log.js';
 import type { BaseStore, Store } from '../core/ports/store.js';
+import type { StateDir } from '../identity/state-dir.js';
 import type { ForwardingPorts, RolePorts, RunningRole } from '../roles/ports.js';
 import type { NodeKeys } from '../roles/shared/keys.js';
 import { openBaseStore, openStore } from '../store/sqlite/open.js';
-
-/** What every role is given; the rest depends on the role. */
-export type SharedPorts = Omit<RolePorts, 'store'>;
 
 type BaseConfig = Extract<DaemonConfig, { role: 'base' }>;
 export type ForwardingConfig = Exclude<DaemonConfig, BaseConfig>;
@@ -48,10 +46,12 @@ export async function startForwardingRole(
   }
 }
 
+/** Starts base with the identity and the CA of its state directory, made at the first start. */
 export async function startBaseRole(
   config: BaseConfig,
   ports: RolePorts<BaseStore>,
-  keys: NodeKeys,
+  state: StateDir,
 ): Promise<RunningRole> {
-  return (await import('../roles/base/index.js')).startBase(config, ports, keys);
+  const { loadBaseKeys, startBase } = await import('../roles/base/index.js');
+  return startBase(config, ports, await loadBaseKeys(state, ports.certificates, ports.clock.now()));
 }

@@ -26,7 +26,7 @@ export function statusText(status: NodeStatus, now: number): string {
   const lines = [
     `${role} ${shortId(status.peerId) || '(not enrolled)'}${status.region ? `, region ${plain(status.region)}` : ''}`,
     ...pairs([
-      ['running', `${age(now - Number(status.startedMs))}, version ${status.version}`],
+      ['running', status.startedMs === 0n ? '' : `${age(now - Number(status.startedMs))}, version ${status.version}`],
       ['state', status.stateDirectory],
       ['data plane', status.dataplane],
       ['membership', status.membershipNotAfterMs > 0n ? `until ${moment(Number(status.membershipNotAfterMs))}` : ''],
@@ -34,10 +34,11 @@ export function statusText(status: NodeStatus, now: number): string {
       ...Object.entries(status.facts).map(([name, value]): [string, string] => [name, plain(value)]),
     ]),
   ];
-  const several = role === 'client' || status.sessions.length === 1;
-  if (several) for (const session of status.sessions) lines.push('', ...sessionLines(session, role, now));
-  else if (status.sessions.length > 0) lines.push('', sessionTable(status.sessions, now).trimEnd());
-  else if (role === 'client') lines.push('', 'no session: `vpnd up` asks for an exit');
+  const count = status.sessions.length;
+  if (role === 'client' && count === 0) lines.push('', 'no session: `vpnd up` asks for an exit');
+  if (role === 'client' || count === 1) {
+    for (const session of status.sessions) lines.push('', ...sessionLines(session, role, now));
+  } else if (count > 1) lines.push('', sessionTable(status.sessions, now).trimEnd());
   if (status.peers.length > 0) lines.push('', peerTable(status.peers, now).trimEnd());
   if (status.problems.length > 0) lines.push('', 'problems', ...status.problems.map((text) => `  ! ${plain(text)}`));
   return `${lines.join('\n')}\n`;

@@ -1,8 +1,17 @@
 import { readFileSync } from 'node:fs';
 
-/** The version in package.json, which lies three folders above the compiled file. */
+/** The version in vpnd's own package.json, the nearest one above the compiled file (wherever that was written). */
 export function softwareVersion(): string {
-  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
-  const version = (JSON.parse(text) as { version?: unknown }).version;
-  return typeof version === 'string' ? version : '0.0.0';
+  for (let dir = new URL('.', import.meta.url); ; dir = new URL('..', dir)) {
+    try {
+      const found = JSON.parse(readFileSync(new URL('package.json', dir), 'utf8')) as {
+        name?: unknown;
+        version?: unknown;
+      };
+      if (found.name === 'vpnd' && typeof found.version === 'string') return found.version;
+    } catch {
+      // Not here: one folder up.
+    }
+    if (dir.pathname === '/') return '0.0.0';
+  }
 }

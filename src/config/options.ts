@@ -63,7 +63,7 @@ const member = {
   joinFile: optional({
     name: 'join-file',
     value: '<path>',
-    parse: v.absolutePath,
+    parse: v.filePath,
     help: 'File that holds the join token',
     example: '/etc/vpnd/join-token',
   }),

@@ -143,6 +143,10 @@ export const interfaceName: Parse<InterfaceName> = (text) => {
 export const absolutePath: Parse<string> = (text) =>
   /^\/[^\0]*$/.test(text) ? ok(text.replace(/(?<=.)\/+$/, '')) : err('is not an absolute path like /var/lib/vpnd');
 
+/** Any path, relative ones to the working directory. */
+export const filePath: Parse<string> = (text) =>
+  text !== '' && !text.includes('\0') ? ok(text) : err('is not a path');
+
 export const oneOf =
   <T extends string>(...words: readonly T[]): Parse<T> =>
   (text) => {

@@ -50,6 +50,8 @@ export function openLog(options: LogOptions): Log {
       level: options.level,
       base: { role: options.role, ...(options.region === undefined ? {} : { region: options.region }) },
       timestamp: pino.stdTimeFunctions.isoTime,
+      // Errors are described here, and pino's own serialiser would write stacks at every level.
+      serializers: { err: (described) => described },
       formatters: { level: (level) => ({ level }) },
     },
     sink,

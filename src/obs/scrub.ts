@@ -13,13 +13,16 @@ export function scrubSecrets(text: string): string {
   return text
     .replace(/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g, '[private key]')
     .replace(/vpnd1[a-z2-7]{24,}/gi, '[token]')
-    .replace(/(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{43}=/g, (key) => `${key.slice(0, 6)}…`)
-    .replace(/(?<![0-9a-fA-F])[0-9a-fA-F]{64}(?![0-9a-fA-F])/g, (key) => `${key.slice(0, 8)}…`);
+    .replace(/[A-Za-z0-9+/]{43}=/g, (key) => `${key.slice(0, 6)}…`)
+    .replace(/[0-9a-fA-F]{64,}/g, (key) => `${key.slice(0, 8)}…`);
 }
 
 // Wide on purpose; what it finds is an address only when the parser says so.
-const ADDRESS_LIKE =
-  /(?<![\w:.])(?:\d{1,3}(?:\.\d{1,3}){3}|(?=[0-9a-fA-F]*:[0-9a-fA-F:]*:?)[0-9a-fA-F:]+(?:\d{1,3}(?:\.\d{1,3}){3})?)(?![\w])/g;
+const V4 = String.raw`\d{1,3}(?:\.\d{1,3}){3}`;
+const ADDRESS_LIKE = new RegExp(
+  String.raw`(?<![\w:.])(?:${V4}|[0-9a-fA-F:]*:${V4}|(?=[0-9a-fA-F]*:)[0-9a-fA-F:]+)(?!\w)`,
+  'g',
+);
 
 /** Addresses in a text, cut down to `detail`. Loopback and unspecified addresses name nobody and stay. */
 export function scrubAddresses(text: string, detail: AddressDetail): string {

@@ -1,6 +1,5 @@
-import { existsSync } from 'node:fs';
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { createClient, type Interceptor } from '@connectrpc/connect';
+import { createClient } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import {
   type CreateTokenRequestSchema,
@@ -15,7 +14,7 @@ import {
   type TokenSummary,
   type UpRequestSchema,
 } from '../gen/vpnd/v1/admin_pb.js';
-import { daemonNotRunning, fromConnectError } from './local-api-errors.js';
+import { fromConnectError } from './local-api-errors.js';
 
 /**
  * The daemon behind a unix socket. Every call rejects with VpndError: what the daemon refused, with its code and
@@ -37,15 +36,10 @@ export interface LocalApi {
 const ANSWER_MS = 15_000;
 
 export function localClient(socket: string): LocalApi {
-  const present: Interceptor = (next) => async (request) => {
-    if (!existsSync(socket)) throw daemonNotRunning(socket);
-    return next(request);
-  };
   const transport = createConnectTransport({
     baseUrl: 'http://localhost',
     httpVersion: '1.1',
     nodeOptions: { socketPath: socket },
-    interceptors: [present],
   });
   const node = createClient(LocalNode, transport);
   const client = createClient(LocalClient, transport);

@@ -65,40 +65,43 @@ function routes(
   log: Log,
   closing: AbortSignal,
 ): ConnectRouter {
-  const answer = async <T>(call: string, run: (() => Promise<T>) | undefined, forRole: Role): Promise<T> => {
+  /** Runs the role's method if it has one; what it throws travels with its code. */
+  const answer = async <M, T>(
+    call: string,
+    forRole: Role,
+    method: M | undefined,
+    run: (m: M) => Promise<T>,
+  ): Promise<T> => {
     try {
-      if (run === undefined) throw notFor(call, role, forRole);
-      return await run();
+      if (method === undefined) throw notFor(call, role, forRole);
+      return await run(method);
     } catch (thrown) {
-      const error = toVpndError(thrown);
-      if (error.code === 'internal') log.error(`local API: ${call} failed`, { err: thrown });
+      if (toVpndError(thrown).code === 'internal') log.error(`local API: ${call} failed`, { err: thrown });
       throw toConnectError(thrown);
     }
   };
   const h = handlers;
   router.service(LocalNode, {
-    getStatus: () => answer('status', () => h.status(), role),
+    getStatus: () => answer('status', role, h.status.bind(h), (status) => status()),
     watchStatus: (_, context) => watch(h, context, closing),
   });
   router.service(LocalClient, {
     up: (request, context) =>
-      answer('up', h.up && (() => h.up?.(request, AbortSignal.any([context.signal, closing])) ?? gone()), 'client'),
-    down: () => answer('down', h.down && (() => h.down?.() ?? gone()), 'client'),
-    listExits: (request) => answer('exits', h.listExits && (() => h.listExits?.(request) ?? gone()), 'client'),
+      answer('up', 'client', h.up?.bind(h), (up) => up(request, AbortSignal.any([context.signal, closing]))),
+    down: () => answer('down', 'client', h.down?.bind(h), (down) => down()),
+    listExits: (request) => answer('exits', 'client', h.listExits?.bind(h), (list) => list(request)),
   });
   router.service(LocalBase, {
-    createToken: (request) =>
-      answer('token create', h.createToken && (() => h.createToken?.(request) ?? gone()), 'base'),
-    listTokens: () => answer('token list', h.listTokens && (() => h.listTokens?.() ?? gone()), 'base'),
+    createToken: (request) => answer('token create', 'base', h.createToken?.bind(h), (make) => make(request)),
+    listTokens: () => answer('token list', 'base', h.listTokens?.bind(h), (list) => list()),
     revokeToken: (request) =>
-      answer('token revoke', h.revokeToken && (() => h.revokeToken?.(request).then(() => ({})) ?? gone()), 'base'),
+      answer('token revoke', 'base', h.revokeToken?.bind(h), async (revoke) => {
+        await revoke(request);
+        return {};
+      }),
   });
   return router;
 }
-
-const gone = (): never => {
-  throw new VpndError('not-supported', 'this daemon cannot do that any more');
-};
 
 const NAMES: Record<Role, string> = { base: 'base', supernode: 'a supernode', exit: 'an exit', client: 'a client' };
 const notFor = (call: string, role: Role, forRole: Role): VpndError =>
