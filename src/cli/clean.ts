@@ -2,12 +2,11 @@ import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { openSodium } from '../identity/sodium.js';
 import { openStateDir } from '../identity/state-dir.js';
-import { VpndError } from '../model/errors.js';
 import { openLog } from '../obs/log.js';
 import { systemClock } from '../roles/shared/system-clock.js';
 import { parseRole } from './find-daemon.js';
 import { type Io, UsageError } from './io.js';
-import { hasNetAdmin } from './privileges.js';
+import { requirePrivileges } from './privileges.js';
 
 interface CleanOptions {
   readonly role: string;
@@ -29,7 +28,7 @@ export function cleanCommand(program: Command, io: Io): void {
     .action(async (options: CleanOptions) => {
       const role = parseRole(options.role);
       if (role === 'base') throw new UsageError('--role: base leaves nothing in the kernel');
-      if (!hasNetAdmin()) throw new VpndError('no-root', 'vpnd clean changes interfaces and nftables: run it as root');
+      await requirePrivileges('vpnd clean');
       const dir = options.stateDir ?? `/var/lib/vpnd/${role}`;
       const { crypto } = await openSodium();
       // Its lock is how a running daemon is noticed; without a directory none has ever run.

@@ -1,40 +1,32 @@
 import { execFile } from 'node:child_process';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { type HostCheck, hostChecks } from '../../dataplane/detect.js';
 import type { Role } from '../model/role.js';
 import { type Check, fail, ok, skip, type Verdict } from './doctor-report.js';
-import { hasNetAdmin } from './privileges.js';
 
-const TUN = '/dev/net/tun';
 /** A clock before this was never set: the certificates of any overlay are younger. */
 const PLAUSIBLE_SINCE = Date.UTC(2025, 0, 1);
 
 /** What this machine must offer to the role. base changes nothing in the kernel. */
 export function machineChecks(role: Role): readonly Check[] {
-  const kernel: readonly Check[] = role === 'base' ? [] : forwardingChecks();
-  return [...kernel, { name: 'clock', run: checkClock }];
+  return [...(role === 'base' ? [] : forwardingChecks(hostChecks())), { name: 'clock', run: checkClock }];
 }
 
-function forwardingChecks(): readonly Check[] {
-  return [
-    {
-      name: 'privileges',
-      run: async () =>
-        hasNetAdmin()
-          ? ok('this user may change interfaces and nftables')
-          : fail('this user may not change interfaces and nftables', 'run as root, or with CAP_NET_ADMIN'),
+/** The data plane's own checks; a missing TUN device is no fault where the kernel has WireGuard itself. */
+export function forwardingChecks(checks: readonly HostCheck[]): readonly Check[] {
+  const wireguard = checks.find((check) => check.name === 'wireguard');
+  return checks.map((check) => ({
+    name: check.name,
+    run: async () => {
+      const found = await check.run();
+      if (found.ok) return ok(found.value);
+      if (check.name === 'tun') {
+        const engine = await wireguard?.run();
+        if (engine?.ok && engine.value.includes('kernel')) return skip('not needed: the kernel has WireGuard itself');
+      }
+      return fail(found.error.message, '');
     },
-    { name: 'tun', run: async () => checkTun(TUN) },
-  ];
-}
-
-export function checkTun(path: string): Verdict {
-  try {
-    return statSync(path).isCharacterDevice()
-      ? ok(`${path} is there`)
-      : fail(`${path} is no device`, 'load the tun module (modprobe tun)');
-  } catch {
-    return fail(`${path} is missing`, 'load the tun module (modprobe tun), or give the container the device');
-  }
+  }));
 }
 
 async function checkClock(): Promise<Verdict> {

@@ -1,4 +1,4 @@
-/** What one check found. `todo` says what a person can do about it. */
+/** What one check found. `todo` says what a person can do about it; empty where `text` says it already. */
 export type Verdict =
   | { readonly result: 'ok'; readonly text: string }
   | { readonly result: 'fail'; readonly text: string; readonly todo: string }
@@ -36,5 +36,5 @@ const WORDS = { ok: 'ok  ', fail: 'FAIL', skip: 'skip' } as const;
 /** `ok   tls: …` or `FAIL tls: …: what to do`. */
 export function findingLine({ name, verdict }: Finding): string {
   const line = `${WORDS[verdict.result]} ${name}: ${verdict.text}`;
-  return verdict.result === 'fail' ? `${line}: ${verdict.todo}` : line;
+  return verdict.result === 'fail' && verdict.todo !== '' ? `${line}: ${verdict.todo}` : line;
 }

@@ -26,7 +26,7 @@ export function doctorCommand(program: Command, io: Io, outcome: { status: ExitS
   withDaemonChoice(program.command('doctor'))
     .summary('see what is missing on this machine')
     .description(
-      'Checks what vpnd needs of this machine and of the network, a line for each, with what to do about it. Changes nothing.',
+      'Checks what vpnd needs of this machine and of the network, a line for each, with what to do about it. Leaves nothing changed.',
     )
     .option('--supernode <host[:port]>', 'what to reach; unless given, where the running daemon connects to')
     .option('--join-file <path>', 'file with a join token, whose base is what to reach')

@@ -33,7 +33,9 @@ import { softwareVersion } from './version.js';
 
 /** Runs a daemon in the foreground until a signal stops it. Rejects with what kept it from starting. */
 export async function runDaemon(config: DaemonConfig, io: Io): Promise<void> {
-  if (config.role !== 'base') await requirePrivileges(config);
+  if (config.role !== 'base' && config.dataplane !== 'memory') {
+    await requirePrivileges(`vpnd ${config.role}`, ' (--dataplane memory forwards nothing and needs neither)');
+  }
   process.umask(0o077);
   const log = openLog({
     level: config.logLevel,

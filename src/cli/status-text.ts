@@ -26,12 +26,15 @@ export function statusText(status: NodeStatus, now: number): string {
   const lines = [
     `${role} ${shortId(status.peerId) || '(not enrolled)'}${status.region ? `, region ${plain(status.region)}` : ''}`,
     ...pairs([
-      ['running', status.startedMs === 0n ? '' : `${age(now - Number(status.startedMs))}, version ${status.version}`],
+      ['running', status.startedMs === 0n ? '' : `${age(now - Number(status.startedMs))}, ${status.version}`],
       ['state', status.stateDirectory],
       ['data plane', status.dataplane],
       ['membership', status.membershipNotAfterMs > 0n ? `until ${moment(Number(status.membershipNotAfterMs))}` : ''],
       ['upstream', upstream(status, now)],
-      ...Object.entries(status.facts).map(([name, value]): [string, string] => [name, plain(value)]),
+      ...Object.entries(status.facts).map(([name, value]): [string, string] => [
+        name.replaceAll('_', ' '),
+        plain(value),
+      ]),
     ]),
   ];
   const count = status.sessions.length;
@@ -115,5 +118,8 @@ const peerTable = (peers: readonly PeerStatus[], now: number): string =>
   );
 
 /** Named lines, those without a value left out. */
-const pairs = (entries: readonly (readonly [string, string])[]): string[] =>
-  entries.filter(([, value]) => value !== '').map(([name, value]) => `  ${name.padEnd(12)} ${value}`);
+function pairs(entries: readonly (readonly [string, string])[]): string[] {
+  const shown = entries.filter(([, value]) => value !== '');
+  const width = Math.max(12, ...shown.map(([name]) => name.length));
+  return shown.map(([name, value]) => `  ${name.padEnd(width)} ${value}`);
+}

@@ -39,7 +39,8 @@ const DETAIL_AT_DEBUG: Record<LogOptions['privacy'], AddressDetail> = {
 };
 
 /**
- * JSON lines: `time` (ISO 8601), `level` (a word), `role`, `msg`, and the fields of LogFields. No key, token or peer's
+ * JSON lines: `time` (ISO 8601), `level` (a word), `daemon` (this one's role; `role` is that of
+ * whom a line is about), `msg`, and the fields of LogFields. No key, token or peer's
  * address is in a line above debug, nor in what exceptions say; lines are written before the call returns, so that the
  * last one before a crash is there.
  */
@@ -48,7 +49,7 @@ export function openLog(options: LogOptions): Log {
   const writer = pino(
     {
       level: options.level,
-      base: { role: options.role, ...(options.region === undefined ? {} : { region: options.region }) },
+      base: { daemon: options.role },
       timestamp: pino.stdTimeFunctions.isoTime,
       // Errors are described here, and pino's own serialiser would write stacks at every level.
       serializers: { err: (described) => described },
@@ -56,7 +57,7 @@ export function openLog(options: LogOptions): Log {
     },
     sink,
   );
-  return lines(writer, options, {});
+  return lines(writer, options, options.region === undefined ? {} : { region: options.region });
 }
 
 function lines(writer: pino.Logger, options: LogOptions, bound: LogFields): Log {
@@ -66,7 +67,7 @@ function lines(writer: pino.Logger, options: LogOptions, bound: LogFields): Log 
     const clean = (value: string): string => scrubAddresses(scrubSecrets(value), detail);
     const line: Record<string, unknown> = {};
     for (const [name, value] of Object.entries({ ...bound, ...fields })) {
-      if (!(name in FIELDS) || value === undefined) continue;
+      if (!Object.hasOwn(FIELDS, name) || value === undefined) continue;
       if (name === 'err') line.err = describe(value, clean, options.level === 'debug');
       else if (name === 'remote') {
         if (detail !== 'none') line.remote = clean(String(value));

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -287,7 +288,6 @@ t.test('the doctor names what is wrong, what to do, and ends with status 1', asy
 t.test('the one daemon that runs is found', async (t) => {
   const root = mkdtempSync(join(tmpdir(), 'vpnd-find-'));
   t.teardown(() => rmSync(root, { recursive: true }));
-  const { mkdirSync } = await import('node:fs');
   const start = async (role: 'client' | 'base') => {
     mkdirSync(join(root, role));
     const quiet = () => {};
@@ -310,6 +310,65 @@ t.test('the one daemon that runs is found', async (t) => {
   t.equal(await findSocket({ role: 'base' }, undefined, {}, root), base);
   t.equal(await findSocket({}, undefined, { VPND_STATE_DIR: join(root, 'base') }, root), base);
   t.equal(await findSocket({ socket: '/x' }, undefined, { VPND_SOCKET: '/y' }, root), '/x');
+});
+
+/** A TCP port of loopback that was free a moment ago. */
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
+    });
+  });
+}
+
+t.test('a daemon says when it is ready, answers, and ends in order at SIGTERM', async (t) => {
+  const state = join(dir, 'base-state');
+  const listen = `127.0.0.1:${await freePort()}`;
+  const metrics = `127.0.0.1:${await freePort()}`;
+  const args = ['base', '--listen', listen, '--metrics', metrics, '--state-dir', state];
+  const child = spawn(process.execPath, [BIN, ...args], { env: { PATH: '/usr/bin:/bin' } });
+  t.teardown(() => child.kill('SIGKILL'));
+  const ended = new Promise<number | null>((resolve) => child.on('close', (status) => resolve(status)));
+  let said = '';
+  await new Promise<void>((resolve) => {
+    child.stdout.on('data', (part: Buffer) => {
+      said += part.toString();
+      if (said.includes('vpnd base ready')) resolve();
+    });
+    child.on('close', () => resolve());
+  });
+  t.match(said, /^vpnd base started: peer [a-z2-7]{10}, state in /);
+  t.match(said, new RegExp(`^vpnd base ready: peer [a-z2-7]{10}, listening on ${listen}`, 'm'));
+
+  t.match(await vpnd(['status', '--state-dir', state]), { status: 0, out: /^base [a-z2-7]{10}\n/ });
+  const made = await vpnd(['token', 'create', '--role', 'exit', '--region', 'eu', '--state-dir', state]);
+  t.match(made.out, /^vpnd1[a-z2-7]{60,}\n$/);
+  const health = await fetch(`http://${metrics}/healthz`);
+  t.equal(health.status, 200);
+  const doctor = await vpnd([
+    'doctor',
+    '--role',
+    'base',
+    '--supernode',
+    listen,
+    '--probe-port',
+    'off',
+    '--state-dir',
+    state,
+  ]);
+  t.match(doctor.out, /^ok {3}tls: .* speaks TLSv1\.3 and HTTP\/2$/m);
+
+  const second = await vpnd(args);
+  t.match(second, { status: 1, err: /is in use by another vpnd \(pid \d+\)/ });
+  t.match(second.err, oneLine);
+  const elsewhere = await vpnd(['base', '--listen', listen, '--metrics', 'off', '--state-dir', join(dir, 'other')]);
+  t.match(elsewhere, { status: 1, err: oneLine });
+
+  child.kill('SIGTERM');
+  t.equal(await ended, 0);
+  t.match(await vpnd(['status', '--state-dir', state]), { status: 1, err: /start it with/ });
 });
 
 t.test('text for people', async (t) => {

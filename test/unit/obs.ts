@@ -26,15 +26,19 @@ function capture(level: LogOptions['level'], privacy: LogOptions['privacy']) {
 }
 
 t.test('a line is JSON with the declared fields and an ISO time', async (t) => {
-  const { log, parsed } = capture('info', 'partial');
-  log.child({ peer_id: 'abc', session_id: 's1' }).info('a session is up', { command_id: 'c1', took_ms: 12 });
+  const { log, lines, parsed } = capture('info', 'partial');
+  log
+    .child({ peer_id: 'abc', session_id: 's1' })
+    .info('a session is up', { command_id: 'c1', took_ms: 12, role: 'exit' });
   log.debug('not at this level');
   const [line, ...rest] = parsed();
   t.same(rest, []);
+  t.equal(lines[0]?.match(/"role"/g)?.length, 1, 'no field twice');
   t.match(line, {
     time: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/,
     level: 'info',
-    role: 'supernode',
+    daemon: 'supernode',
+    role: 'exit',
     region: 'eu',
     peer_id: 'abc',
     session_id: 's1',
