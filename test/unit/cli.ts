@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { create } from '@bufbuild/protobuf';
 import t from 'tap';
 import { findSocket } from '../../src/cli/find-daemon.js';
+import { main } from '../../src/cli/main.js';
 import { pathLine, statusText } from '../../src/cli/status-text.js';
 import { age, bytes, plain, table } from '../../src/cli/text.js';
 import { NodeStatusSchema, SessionStatusSchema } from '../../src/gen/vpnd/v1/admin_pb.js';
@@ -24,8 +25,29 @@ interface Ran {
   readonly err: string;
 }
 
+/** A command line run in this process: the same code without the start of an interpreter. */
+async function vpnd(args: readonly string[], env: Record<string, string> = {}): Promise<Ran> {
+  let out = '';
+  let err = '';
+  const status = await main(args, {
+    out: (text) => {
+      out += text;
+    },
+    err: (text) => {
+      err += text;
+    },
+    env: { ...env },
+    interactive: false,
+    exitNow: (code) => {
+      throw new Error(`exit ${code}`);
+    },
+    onSignal: () => () => {},
+  });
+  return { status, out, err };
+}
+
 /** The compiled command as a user runs it. */
-function vpnd(args: readonly string[], env: Record<string, string> = {}): Promise<Ran> {
+function spawned(args: readonly string[], env: Record<string, string> = {}): Promise<Ran> {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, [BIN, ...args], { env: { PATH: '/usr/bin:/bin', ...env }, cwd: dir });
     let out = '';
@@ -66,6 +88,24 @@ t.test('every command explains itself, with examples', async (t) => {
     t.match(ran.out, /^Usage: vpnd/);
     t.match(ran.out, /Examples?:\n {2}vpnd /);
   }
+});
+
+t.test('the command itself: its exit status, one line on standard error, never a stack trace', async (t) => {
+  t.match(await spawned(['--version']), { status: 0, out: /^\d+\.\d+\.\d+\n$/, err: '' });
+  t.match(await spawned(['exit', '--help']), { status: 0, out: /^Usage: vpnd exit/, err: '' });
+  for (const [args, status] of [
+    [['exit', '--lgo-level', 'debug'], 2],
+    [['base', '--listen', '1'], 2],
+    [['up', '--state-dir', join(dir, 'nobody')], 1],
+  ] as const) {
+    const ran = await spawned(args);
+    t.equal(ran.status, status, args.join(' '));
+    t.match(ran.err, oneLine);
+    t.notMatch(ran.err, stack);
+    t.equal(ran.out, '');
+  }
+  const debugged = await spawned(['status', '--state-dir', join(dir, 'nobody')], { VPND_LOG_LEVEL: 'debug' });
+  t.match(debugged.err, stack, 'but where it was asked for');
 });
 
 t.test('wrong usage is one line, a hint and status 2', async (t) => {
@@ -360,10 +400,10 @@ t.test('a daemon says when it is ready, answers, and ends in order at SIGTERM', 
   ]);
   t.match(doctor.out, /^ok {3}tls: .* speaks TLSv1\.3 and HTTP\/2$/m);
 
-  const second = await vpnd(args);
+  const second = await spawned(args);
   t.match(second, { status: 1, err: /is in use by another vpnd \(pid \d+\)/ });
   t.match(second.err, oneLine);
-  const elsewhere = await vpnd(['base', '--listen', listen, '--metrics', 'off', '--state-dir', join(dir, 'other')]);
+  const elsewhere = await spawned(['base', '--listen', listen, '--metrics', 'off', '--state-dir', join(dir, 'other')]);
   t.match(elsewhere, { status: 1, err: oneLine });
 
   child.kill('SIGTERM');
