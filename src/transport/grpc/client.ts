@@ -7,11 +7,11 @@ import { familyOf, formatHostPort, type HostPort, parseIp } from '../../model/ad
 import { VpndError } from '../../model/errors.js';
 import type { Millis } from '../../model/time.js';
 import { CHALLENGE_BYTES } from '../codec/limits.js';
+import { type Carrier, FramedStream } from '../framed-stream.js';
 import { describe } from './certificates.js';
 import { CheckingCredentials } from './client-credentials.js';
 import { errorInTrailer, errorOfStatus, isLoss, timedOut } from './errors.js';
 import { CHALLENGE_KEY, channelOptions, ENDING_GRACE, type Keepalive } from './options.js';
-import { type Carrier, FramedStream } from './stream.js';
 
 type ControlCall = ClientDuplexStream<Buffer, Buffer>;
 

@@ -12,10 +12,6 @@ export interface Keepalive {
 
 export const KEEPALIVE: Keepalive = { every: seconds(20), patience: seconds(10) };
 
-/** Messages and bytes handed to a stream and not taken by the other side yet. */
-export const OUTBOX_MESSAGES = 256;
-export const OUTBOX_BYTES = 1024 * 1024;
-
 /** How long a side that ends a stream waits for the other to agree before it cuts the connection. */
 export const ENDING_GRACE: Millis = seconds(2);
 /** How long a closing server lets streams and calls finish. */

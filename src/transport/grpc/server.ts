@@ -15,12 +15,12 @@ import { toVpndError, VpndError } from '../../model/errors.js';
 import type { UnaryCalls, UnaryName } from '../../model/messages.js';
 import { CHALLENGE_BYTES } from '../codec/limits.js';
 import { UNARY } from '../codec/unary.js';
+import { type Carrier, FramedStream } from '../framed-stream.js';
 import { certificateOf, keyHash } from './certificates.js';
 import { type Connection, Connections } from './connections.js';
 import { statusFor } from './errors.js';
 import { CHALLENGE_KEY, CLOSING_GRACE, ENDING_GRACE, type Keepalive, serverOptions } from './options.js';
 import { RenewableCredentials } from './server-credentials.js';
-import { type Carrier, FramedStream } from './stream.js';
 import { addTooling } from './tooling.js';
 
 export interface ServerDeps {

@@ -1,11 +1,14 @@
-import type { Log } from '../../core/ports/log.js';
-import type { ControlStream, SendResult, StreamEnd } from '../../core/ports/network.js';
-import type { Endpoint } from '../../model/address.js';
-import { toVpndError, VpndError } from '../../model/errors.js';
-import type { ControlMessage } from '../../model/messages.js';
-import { decodeControl, encodeControl } from '../codec/control.js';
-import { MAX_MESSAGE_BYTES } from '../codec/limits.js';
-import { OUTBOX_BYTES, OUTBOX_MESSAGES } from './options.js';
+import type { Log } from '../core/ports/log.js';
+import type { ControlStream, SendResult, StreamEnd } from '../core/ports/network.js';
+import type { Endpoint } from '../model/address.js';
+import { toVpndError, VpndError } from '../model/errors.js';
+import type { ControlMessage } from '../model/messages.js';
+import { decodeControl, encodeControl } from './codec/control.js';
+import { MAX_MESSAGE_BYTES } from './codec/limits.js';
+
+/** Messages and bytes handed to a stream and not taken by the other side yet. */
+export const OUTBOX_MESSAGES = 256;
+export const OUTBOX_BYTES = 1024 * 1024;
 
 type Listener = Parameters<ControlStream['listen']>[0];
 
