@@ -1,0 +1,384 @@
+import type { Clock } from '../src/core/ports/clock.js';
+import type { DataPlane, Reconciliation, UnitChange } from '../src/core/ports/dataplane.js';
+import type { Log } from '../src/core/ports/log.js';
+import { familyOf, type Port } from '../src/model/address.js';
+import {
+  type InterfaceName,
+  type PeerObservation,
+  type RelayObservation,
+  type RelayUnit,
+  type Unit,
+  type UnitId,
+  unitIdOf,
+} from '../src/model/dataplane.js';
+import { toVpndError } from '../src/model/errors.js';
+import { ChangeQueue } from './change-queue.js';
+import { detectEngine, requireHost } from './detect.js';
+import { Devices, type Engine, type PreparedDevice } from './devices.js';
+import { FilterTable } from './filter.js';
+import { type FilterUnit, renderArpTable, renderFilterTable } from './filter-text.js';
+import { RelayTable, type Repairs } from './relay.js';
+import { RoutingTable } from './routing.js';
+import { type Owner, PROTOCOL } from './routing-text.js';
+import { createRunner, TOOL_DIRECTORIES } from './run.js';
+import { forwardIpv4, forwardIpv6, reservePorts } from './sysctl.js';
+import { checkTogether, checkUnit } from './validate.js';
+import { type DeviceState, type PeerChange, planPeer } from './wireguard-state.js';
+
+export interface LinuxDataPlaneOptions {
+  /** Whose state this is: part of every name in the kernel, so that roles on one machine leave each other alone. */
+  readonly owner: Owner;
+  readonly engine: 'auto' | 'kernel' | 'userspace';
+  /** Kept from other programs' sockets. */
+  readonly relayPorts?: { readonly from: Port; readonly to: Port };
+  /** Where programs are looked for; the fixed system directories unless given. */
+  readonly toolDirectories?: readonly string[];
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/**
+ * The data plane of this machine. Rejects with VpndError `no-root`, `no-tool`, `no-nft`, `no-wireguard` or `no-tun`
+ * where something is missing. After a start `reconcile` comes first: it adopts what a former process left.
+ */
+export async function openLinuxDataPlane(options: LinuxDataPlaneOptions): Promise<DataPlane> {
+  const runner = createRunner(options.toolDirectories ?? TOOL_DIRECTORIES);
+  await requireHost(runner);
+  const engine = await detectEngine(runner, options.engine);
+  const name = `vpnd_${options.owner}`;
+  const parts: Parts = {
+    devices: new Devices(runner, options.owner, engine, options.engine === 'auto', options.log),
+    relays: {
+      4: new RelayTable(runner, 'ip', name, options.clock),
+      6: new RelayTable(runner, 'ip6', name, options.clock),
+    },
+    filters: [
+      new FilterTable(runner, inetSpec(name), options.log),
+      new FilterTable(runner, arpSpec(name), options.log),
+    ],
+    routing: new RoutingTable(runner, PROTOCOL[options.owner]),
+  };
+  if (options.relayPorts !== undefined) reservePorts(options.relayPorts, options.log);
+  await Promise.all([parts.devices.list(), parts.routing.prime(), ...parts.filters.map((filter) => filter.prime())]);
+  return new LinuxDataPlane(engine, parts, options);
+}
+
+const inetSpec = (name: string) => ({
+  family: 'inet' as const,
+  name,
+  concerns: () => true,
+  render: renderFilterTable,
+  optional: false,
+});
+
+const arpSpec = (name: string) => ({
+  family: 'arp' as const,
+  name,
+  concerns: (unit: FilterUnit) => unit.kind === 'full-tunnel' && unit.sources.some((ip) => familyOf(ip) === 4),
+  render: (table: string, units: readonly FilterUnit[], flags?: string) =>
+    renderArpTable(
+      table,
+      units.filter((unit) => unit.kind === 'full-tunnel'),
+      flags,
+    ),
+  optional: true,
+});
+
+interface Parts {
+  readonly devices: Devices;
+  readonly relays: Readonly<Record<4 | 6, RelayTable>>;
+  readonly filters: readonly FilterTable[];
+  readonly routing: RoutingTable;
+}
+
+class LinuxDataPlane implements DataPlane {
+  /** What has been applied, and is in the kernel unless somebody else took it away. */
+  #units: ReadonlyMap<UnitId, Unit> = new Map();
+  readonly #queue: ChangeQueue;
+
+  constructor(
+    readonly engine: Engine,
+    private readonly parts: Parts,
+    private readonly options: LinuxDataPlaneOptions,
+  ) {
+    this.#queue = new ChangeQueue((change) => this.#applyOrUndo(change));
+  }
+
+  async apply(change: UnitChange): Promise<void> {
+    for (const unit of change.put ?? []) checkUnit(unit);
+    await this.#queue.apply(change);
+  }
+
+  async reconcile(desired: readonly Unit[]): Promise<Reconciliation> {
+    for (const unit of desired) checkUnit(unit);
+    return await this.#queue.alone(() => this.#reconcile(desired));
+  }
+
+  async observePeers(): Promise<readonly PeerObservation[]> {
+    const lists = this.parts.devices.names().map(async (device) => {
+      const state = await this.parts.devices.read(device).catch((thrown: unknown) => {
+        this.options.log.debug('a device cannot be read', { unit: `device/${device}`, err: toVpndError(thrown) });
+        return undefined;
+      });
+      return [...(state?.peers.values() ?? [])].map(({ publicKey, endpoint, lastHandshake, rxBytes, txBytes }) => ({
+        device,
+        publicKey,
+        endpoint,
+        lastHandshake,
+        rxBytes,
+        txBytes,
+      }));
+    });
+    return (await Promise.all(lists)).flat();
+  }
+
+  async observeRelays(): Promise<readonly RelayObservation[]> {
+    const lists = await Promise.all([this.parts.relays[4].observe(), this.parts.relays[6].observe()]);
+    return lists.flat();
+  }
+
+  async uplinks(): Promise<{ readonly ipv4: boolean; readonly ipv6: boolean }> {
+    const [ipv4, ipv6] = await Promise.all([this.parts.routing.hasDefault(4), this.parts.routing.hasDefault(6)]);
+    return { ipv4, ipv6 };
+  }
+
+  async inventory(): Promise<readonly string[]> {
+    const { devices, relays, filters, routing } = this.parts;
+    const links = await devices.list();
+    const lists = await Promise.all([
+      ...links.map(async (link) => {
+        const peers = (await devices.read(link.name).catch(() => undefined))?.peers.keys() ?? [];
+        return [
+          `device ${link.name} (${link.engine})${link.up ? '' : ' down'} ${link.addresses.join(' ')}`.trimEnd(),
+          ...[...peers].map((key) => `peer ${link.name} ${key}`),
+        ];
+      }),
+      relays[4].inventory(),
+      relays[6].inventory(),
+      ...filters.map((filter) => filter.inventory()),
+      routing.inventory(),
+    ]);
+    return lists.flat();
+  }
+
+  async close(): Promise<void> {
+    await this.#queue.close();
+  }
+
+  async #applyOrUndo(change: UnitChange): Promise<void> {
+    const before = this.#units;
+    try {
+      await this.#apply(change);
+    } catch (thrown) {
+      this.#units = before;
+      const error = toVpndError(thrown);
+      // Refused before anything was touched.
+      if (error.code === 'bad-config') throw error;
+      const touched = new Set([...(change.put ?? []).map(unitIdOf), ...(change.remove ?? [])]);
+      const put = [...touched].flatMap((id) => before.get(id) ?? []);
+      const undo: UnitChange = { put, remove: [...touched].filter((id) => !before.has(id)) };
+      await this.#apply(undo).catch((second: unknown) => {
+        this.options.log.warn('a failed change of the data plane could not be undone; the next comparison repairs it', {
+          err: toVpndError(second),
+        });
+      });
+      this.#units = before;
+      throw error;
+    }
+  }
+
+  async #apply(change: UnitChange): Promise<void> {
+    const { devices, filters, routing } = this.parts;
+    const before = this.#units;
+    const after = new Map(before);
+    for (const id of change.remove ?? []) after.delete(id);
+    for (const unit of change.put ?? []) after.set(unitIdOf(unit), unit);
+    const put = (change.put ?? []).filter((unit) => after.get(unitIdOf(unit)) === unit);
+    const remove = (change.remove ?? []).filter((id) => !after.has(id));
+    checkTogether(after, put, (name) => devices.isOurs(name) && devices.exists(name));
+
+    const filterChanges = put.some(isFilterUnit) || remove.some(isFilterId);
+    // A device never stands without its filter: what is new comes first, what goes leaves last.
+    const union = new Map([...[...before].filter(([, unit]) => isFilterUnit(unit)), ...after]);
+    this.#forward(put);
+    const [prepared] = await settled([
+      this.#writeDevices(put, remove, before, after),
+      this.#applyRelays(put, remove),
+      ...(filterChanges ? filters.map((filter) => filter.apply([...union.values()].filter(isFilterUnit))) : []),
+    ]);
+    const lines = prepared.flatMap((device) => device.lines);
+    const created = prepared.filter((device) => device.created);
+    for (const device of created) routing.forgetDevice(device.name);
+    const routed = [...after.values()].filter(isFilterUnit);
+    if (filterChanges || created.length > 0) await routing.apply(routed, lines);
+    else if (lines.length > 0) await devices.batch(lines);
+
+    for (const id of remove.filter((one) => one.startsWith('device/'))) {
+      const name = id.slice('device/'.length) as InterfaceName;
+      await devices.remove(name);
+      routing.forgetDevice(name);
+      // Its peers are gone with it.
+      for (const key of after.keys()) if (key.startsWith(`peer/${name}/`)) after.delete(key);
+    }
+    if (filterChanges) for (const filter of filters) await filter.apply(routed);
+    this.#units = after;
+  }
+
+  /** Devices that are put, made and written, and the peers of all devices, in one write for each. */
+  async #writeDevices(
+    put: readonly Unit[],
+    remove: readonly UnitId[],
+    before: ReadonlyMap<UnitId, Unit>,
+    after: ReadonlyMap<UnitId, Unit>,
+  ): Promise<readonly (PreparedDevice & { readonly name: InterfaceName })[]> {
+    const { devices } = this.parts;
+    const names = new Set<InterfaceName>();
+    for (const unit of put) if (unit.kind === 'device') names.add(unit.name);
+    for (const unit of put) if (unit.kind === 'peer') names.add(unit.device);
+    for (const id of remove) {
+      const device = /^peer\/([^/]+)\//.exec(id)?.[1] as InterfaceName | undefined;
+      // A device that goes takes its peers along.
+      if (device !== undefined && !remove.includes(`device/${device}` as UnitId) && devices.exists(device)) {
+        names.add(device);
+      }
+    }
+    const writes = [...names].map(async (name) => {
+      const unit = put.find((one) => one.kind === 'device' && one.name === name);
+      const prepared = unit?.kind === 'device' ? await devices.prepare(unit) : undefined;
+      const state: DeviceState = prepared?.state ?? (await devices.read(name));
+      // A device made anew gets all its peers back, whether or not they are part of this change.
+      const source = prepared?.created ? [...after.values()] : put;
+      const changes: PeerChange[] = [];
+      for (const peer of source) {
+        if (peer.kind !== 'peer' || peer.device !== name) continue;
+        const old = before.get(unitIdOf(peer));
+        // With nothing remembered an explicit order counts, where a comparison would let a live peer be.
+        const known = old?.kind === 'peer' ? old : { ...peer, endpoint: undefined };
+        const change = planPeer(peer, state.peers.get(peer.publicKey), known, this.options.clock.now());
+        if (change !== undefined) changes.push(change);
+      }
+      const gone = [...state.peers.keys()].filter((key) => remove.includes(`peer/${name}/${key}` as UnitId));
+      await devices.write(name, { ...prepared?.settings, put: changes, remove: gone }, state);
+      return prepared === undefined ? [] : [{ ...prepared, name }];
+    });
+    return (await settled(writes)).flat();
+  }
+
+  async #applyRelays(put: readonly Unit[], remove: readonly UnitId[]): Promise<void> {
+    const units = put.filter((unit) => unit.kind === 'relay');
+    const ports = remove.flatMap((id) => (id.startsWith('relay/') ? [Number(id.slice('relay/'.length)) as Port] : []));
+    if (units.length + ports.length === 0) return;
+    for (const family of [4, 6] as const) {
+      const own = units.filter((unit) => familyOf(unit.localIp) === family);
+      // A port may have moved to the other family: it goes from the table that it is not in.
+      const elsewhere = units.filter((unit) => familyOf(unit.localIp) !== family && this.#hadOther(unit));
+      const gone = [...ports, ...elsewhere.map((unit) => unit.port)];
+      const relevant = own.length > 0 || gone.some((port) => this.#mayHold(port, family));
+      if (relevant) await this.parts.relays[family].apply(own, gone);
+    }
+  }
+
+  #hadOther(unit: RelayUnit): boolean {
+    const old = this.#units.get(unitIdOf(unit));
+    return old?.kind === 'relay' && familyOf(old.localIp) !== familyOf(unit.localIp);
+  }
+
+  /** Whether a family's table may have this port: certain for what this process put, possible for what it did not. */
+  #mayHold(port: Port, family: 4 | 6): boolean {
+    const old = this.#units.get(`relay/${port}` as UnitId);
+    return old?.kind !== 'relay' || familyOf(old.localIp) === family;
+  }
+
+  /** Kernel settings that units need; true when one had been wrong. */
+  #forward(units: readonly Unit[]): boolean {
+    let changed = false;
+    for (const unit of units) {
+      if (unit.kind === 'relay') changed = (familyOf(unit.localIp) === 4 ? forwardIpv4() : forwardIpv6()) || changed;
+      if (unit.kind !== 'egress') continue;
+      changed = forwardIpv4() || changed;
+      if (unit.ipv6) changed = forwardIpv6() || changed;
+    }
+    return changed;
+  }
+
+  async #reconcile(desired: readonly Unit[]): Promise<Reconciliation> {
+    const { devices, relays, filters, routing } = this.parts;
+    const wanted = new Map(desired.map((unit) => [unitIdOf(unit), unit]));
+    checkTogether(wanted, desired, () => false);
+    const repairs: Repairs = { repaired: new Set(), removed: [] };
+    if (this.#forward(desired)) {
+      for (const unit of desired)
+        if (unit.kind === 'egress' || unit.kind === 'relay') repairs.repaired.add(unitIdOf(unit));
+    }
+    const filtering = desired.filter(isFilterUnit);
+    const failures: unknown[] = [];
+    const attempt = async (step: () => Promise<void>) => {
+      try {
+        await step();
+      } catch (thrown) {
+        failures.push(thrown);
+      }
+    };
+    // Filters that are needed come before devices; nothing here takes one away from a device that stays.
+    for (const filter of filters) await attempt(() => filter.reconcile(filtering, repairs));
+    await attempt(() => this.#reconcileDevices(wanted, repairs));
+    await attempt(() => routing.reconcile(filtering, repairs));
+    const relayed = desired.filter((unit) => unit.kind === 'relay');
+    for (const family of [4, 6] as const) {
+      const own = relayed.filter((unit) => familyOf(unit.localIp) === family);
+      await attempt(() => relays[family].reconcile(own, repairs));
+    }
+    await attempt(async () => {
+      const names = new Set(desired.flatMap((unit) => (unit.kind === 'device' ? [unit.name] : [])));
+      for (const link of await devices.list()) {
+        if (names.has(link.name)) continue;
+        repairs.removed.push(`device ${link.name}`);
+        await devices.remove(link.name);
+        routing.forgetDevice(link.name);
+      }
+    });
+    if (failures.length > 0) throw toVpndError(failures[0]);
+    this.#units = wanted;
+    return { repaired: [...repairs.repaired], removed: repairs.removed };
+  }
+
+  async #reconcileDevices(wanted: ReadonlyMap<UnitId, Unit>, repairs: Repairs): Promise<void> {
+    const { devices, routing } = this.parts;
+    const units = [...wanted.values()].filter((unit) => unit.kind === 'device');
+    const links = await devices.list(new Set(units.map((unit) => unit.name)));
+    for (const unit of units) {
+      const prepared = await devices.prepare(
+        unit,
+        links.find((link) => link.name === unit.name),
+      );
+      if (prepared.created) routing.forgetDevice(unit.name);
+      if (prepared.created || prepared.lines.length > 0 || Object.keys(prepared.settings).length > 0) {
+        repairs.repaired.add(unitIdOf(unit));
+      }
+      const changes: PeerChange[] = [];
+      for (const peer of wanted.values()) {
+        if (peer.kind !== 'peer' || peer.device !== unit.name) continue;
+        const old = this.#units.get(unitIdOf(peer));
+        const known = old?.kind === 'peer' ? old : undefined;
+        const change = planPeer(peer, prepared.state.peers.get(peer.publicKey), known, this.options.clock.now());
+        if (change === undefined) continue;
+        changes.push(change);
+        repairs.repaired.add(unitIdOf(peer));
+      }
+      const gone = [...prepared.state.peers.keys()].filter((key) => !wanted.has(`peer/${unit.name}/${key}` as UnitId));
+      for (const key of gone) repairs.removed.push(`peer ${unit.name} ${key}`);
+      await devices.write(unit.name, { ...prepared.settings, put: changes, remove: gone }, prepared.state);
+      await devices.batch(prepared.lines);
+    }
+  }
+}
+
+const isFilterUnit = (unit: Unit): unit is FilterUnit => unit.kind === 'egress' || unit.kind === 'full-tunnel';
+const isFilterId = (id: UnitId): boolean => id.startsWith('egress/') || id.startsWith('full-tunnel/');
+
+/** All of them to their end, then the first failure if there is one: nothing goes on behind a rejected change. */
+async function settled<T extends readonly unknown[]>(work: { readonly [K in keyof T]: Promise<T[K]> }): Promise<T> {
+  const results = await Promise.allSettled(work);
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+  return results.map((result) => (result as PromiseFulfilledResult<unknown>).value) as unknown as T;
+}

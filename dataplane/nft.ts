@@ -1,0 +1,109 @@
+import { VpndError } from '../src/model/errors.js';
+import type { Runner } from './run.js';
+
+export type NftFamily = 'ip' | 'ip6' | 'inet' | 'arp';
+
+/** A table as the kernel has it. */
+export interface NftTable {
+  /** Everything but elements, handles and the table's name, in one canonical text. */
+  readonly structure: string;
+  /** Elements by set or map: key as nft writes it (`40001 . 203.0.113.7`), and a map's value. */
+  readonly elements: ReadonlyMap<string, ReadonlyMap<string, string>>;
+}
+
+/** Undefined where there is no such table. */
+export async function listTable(runner: Runner, family: NftFamily, name: string): Promise<NftTable | undefined> {
+  try {
+    return parseTable(await runner.run('nft', ['-j', '-n', 'list', 'table', family, name]));
+  } catch (thrown) {
+    if (thrown instanceof VpndError && /No such file or directory/.test(thrown.message)) return undefined;
+    throw thrown;
+  }
+}
+
+/** One transaction: all of it or nothing. */
+export async function runNft(runner: Runner, text: string): Promise<void> {
+  await runner.run('nft', ['-f', '-'], { input: text });
+}
+
+/**
+ * How this kernel and this nft write a table down after they took `text`. Comparing what is there with what was meant
+ * then needs no knowledge of nft's spelling, which changes between versions. The table lives for a moment under a
+ * name of its own and dormant, so that it touches no packet.
+ */
+export async function canonicalStructure(
+  runner: Runner,
+  family: NftFamily,
+  render: (name: string, flags: string) => string,
+): Promise<string> {
+  const scratch = `vpnd_scratch_${process.pid}`;
+  const remove = `table ${family} ${scratch} {}\ndelete table ${family} ${scratch}\n`;
+  await runNft(runner, `${remove}${render(scratch, '  flags dormant\n')}`);
+  try {
+    const table = await listTable(runner, family, scratch);
+    if (table === undefined) throw new VpndError('dataplane', 'nft lost a table that it had just made');
+    return table.structure;
+  } finally {
+    await runNft(runner, remove);
+  }
+}
+
+type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
+
+/** Reads `nft -j list table`. Throws VpndError `dataplane` for anything that is not that. */
+export function parseTable(text: string): NftTable {
+  const structure: string[] = [];
+  const elements = new Map<string, ReadonlyMap<string, string>>();
+  for (const item of field(parse(text), 'nftables') as readonly Json[]) {
+    const [kind, body] = Object.entries(item as { [key: string]: Json })[0] ?? [];
+    if (kind === undefined || kind === 'metainfo' || !isObject(body)) continue;
+    if (kind === 'table') continue;
+    const { handle: _handle, table: _table, elem, ...rest } = body;
+    if (kind === 'set' || kind === 'map') {
+      elements.set(String(rest.name), readElements(Array.isArray(elem) ? elem : []));
+    }
+    structure.push(JSON.stringify([kind, rest]));
+  }
+  return { structure: structure.sort(bySetsFirst).join('\n'), elements };
+}
+
+/** Sets have no order among themselves; rules have, and a stable sort keeps it. */
+const bySetsFirst = (a: string, b: string): number => rank(a).localeCompare(rank(b));
+const rank = (line: string): string => (line.startsWith('["rule"') ? 'z' : line);
+
+function readElements(list: readonly Json[]): Map<string, string> {
+  const out = new Map<string, string>();
+  for (const item of list) {
+    if (Array.isArray(item)) out.set(keyText(item[0]), keyText(item[1]));
+    else out.set(keyText(item), '');
+  }
+  return out;
+}
+
+/** `{"elem": {"val": ..., "expires": 2}}`, `{"concat": [1, "a"]}`, or a plain value. */
+function keyText(value: Json | undefined): string {
+  if (isObject(value)) {
+    if (isObject(value.elem)) return keyText(value.elem.val);
+    if (Array.isArray(value.concat)) return value.concat.map(keyText).join(' . ');
+    if (isObject(value.prefix)) return `${keyText(value.prefix.addr)}/${keyText(value.prefix.len)}`;
+    if (Array.isArray(value.range)) return value.range.map(keyText).join('-');
+  }
+  if (typeof value === 'string' || typeof value === 'number') return String(value);
+  throw new VpndError('dataplane', 'nft listed an element of unknown shape');
+}
+
+function parse(text: string): Json {
+  try {
+    return JSON.parse(text) as Json;
+  } catch (cause) {
+    throw new VpndError('dataplane', 'nft answered something that is not JSON', { cause });
+  }
+}
+
+function field(value: Json, name: string): Json {
+  if (isObject(value) && Array.isArray(value[name])) return value[name] as Json;
+  throw new VpndError('dataplane', `nft answered without ${name}`);
+}
+
+const isObject = (value: Json | undefined): value is { readonly [key: string]: Json } =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);

@@ -1,0 +1,157 @@
+import { familyOf, type IpAddress, parseCidr, parseIp, prefixLength } from '../src/model/address.js';
+import {
+  type EgressUnit,
+  type FullTunnelUnit,
+  type InterfaceName,
+  type PeerUnit,
+  parseInterfaceName,
+  type RelayUnit,
+  type Unit,
+  type UnitId,
+  unitIdOf,
+} from '../src/model/dataplane.js';
+import { VpndError } from '../src/model/errors.js';
+import { parseWireGuardPrivateKey, parseWireGuardPublicKey } from '../src/model/keys.js';
+import { isNeverAHost, isNotPublic } from './special-addresses.js';
+
+/**
+ * Throws VpndError `bad-config` for a unit that must never reach the kernel. The parsers of src/model have seen these
+ * values already; this is the last door, and what passes it is written into rule sets as text.
+ */
+export function checkUnit(unit: Unit): void {
+  switch (unit.kind) {
+    case 'device':
+      checkName(unit, unit.name);
+      if (!parseWireGuardPrivateKey(unit.privateKey).ok) refuse(unit, 'its private key is not 32 bytes in base64');
+      if (unit.listenPort !== undefined) checkPort(unit, unit.listenPort);
+      if (!Number.isInteger(unit.mtu) || unit.mtu < 576 || unit.mtu > 65_535) refuse(unit, `MTU ${unit.mtu}`);
+      for (const address of unit.addresses) if (!parseCidr(address).ok) refuse(unit, `address ${address}`);
+      return;
+    case 'peer':
+      checkPeer(unit);
+      return;
+    case 'relay':
+      checkRelay(unit);
+      return;
+    case 'egress':
+      checkEgress(unit);
+      return;
+    case 'full-tunnel':
+      checkFullTunnel(unit);
+      return;
+  }
+}
+
+/**
+ * What the kernel cannot hold together: a unit on a device that nobody declares, a pair of relay ports of two address
+ * families. `isDevice` says which devices exist besides.
+ */
+export function checkTogether(
+  units: ReadonlyMap<UnitId, Unit>,
+  put: readonly Unit[],
+  isDevice: (name: InterfaceName) => boolean,
+) {
+  for (const unit of put) {
+    switch (unit.kind) {
+      case 'peer':
+      case 'egress':
+      case 'full-tunnel':
+        if (!units.has(`device/${unit.device}` as UnitId) && !isDevice(unit.device)) {
+          refuse(unit, `there is no device ${unit.device}`);
+        }
+        break;
+      case 'relay': {
+        if (unit.next.kind === 'hop') break;
+        const other = units.get(`relay/${unit.next.port}` as UnitId);
+        if (other?.kind === 'relay' && familyOf(other.localIp) !== familyOf(unit.localIp)) {
+          refuse(unit, `its pair, port ${unit.next.port}, is of the other address family`);
+        }
+        break;
+      }
+      case 'device':
+        break;
+    }
+  }
+}
+
+function checkPeer(unit: PeerUnit): void {
+  checkName(unit, unit.device);
+  if (!parseWireGuardPublicKey(unit.publicKey).ok) refuse(unit, 'its public key is not 32 bytes in base64');
+  if (unit.presharedKey !== undefined && !parseWireGuardPublicKey(unit.presharedKey).ok) {
+    refuse(unit, 'its pre-shared key is not 32 bytes in base64');
+  }
+  for (const network of unit.allowedIps) if (!parseCidr(network).ok) refuse(unit, `allowed IP ${network}`);
+  if (unit.endpoint !== undefined) {
+    checkAddress(unit, unit.endpoint.ip);
+    checkPort(unit, unit.endpoint.port);
+  }
+  if (!Number.isInteger(unit.keepalive) || unit.keepalive < 0 || unit.keepalive > 65_535) {
+    refuse(unit, `keepalive ${unit.keepalive}`);
+  }
+}
+
+/**
+ * A relay that forwards wherever it is told would let strangers reach this machine's loopback and its neighbours
+ * (CVE-2020-26262 in coturn). A private next hop passes only where this supernode itself has a private address.
+ */
+function checkRelay(unit: RelayUnit): void {
+  checkPort(unit, unit.port);
+  const family = familyOf(unit.localIp);
+  for (const ip of [unit.localIp, ...unit.vouched]) {
+    checkAddress(unit, ip);
+    if (familyOf(ip) !== family) refuse(unit, `${ip} is not of the family of ${unit.localIp}`);
+    if (isNeverAHost(ip)) refuse(unit, `${ip} is no address to relay for`);
+  }
+  if (unit.next.kind === 'pair') {
+    checkPort(unit, unit.next.port);
+    if (unit.next.port === unit.port) refuse(unit, 'it is its own pair');
+    return;
+  }
+  const { ip, port } = unit.next.endpoint;
+  checkAddress(unit, ip);
+  checkPort(unit, port);
+  if (familyOf(ip) !== family) refuse(unit, `${ip} is not of the family of ${unit.localIp}`);
+  if (isNeverAHost(ip)) refuse(unit, `${ip} is no address to relay to`);
+  if (isNotPublic(ip) && !isNotPublic(unit.localIp)) refuse(unit, `${ip} is a private address to relay to`);
+  if (ip === unit.localIp) refuse(unit, `${ip} is this supernode itself`);
+}
+
+function checkEgress(unit: EgressUnit): void {
+  checkName(unit, unit.device);
+  for (const network of unit.sources) {
+    if (!parseCidr(network).ok || prefixLength(network) === 0) refuse(unit, `source ${network}`);
+  }
+  for (const ip of unit.gateways) checkAddress(unit, ip);
+}
+
+function checkFullTunnel(unit: FullTunnelUnit): void {
+  checkName(unit, unit.device);
+  if (!Number.isInteger(unit.table) || unit.table < 1 || unit.table > 4_294_967_295)
+    refuse(unit, `table ${unit.table}`);
+  if (unit.table >= 253 && unit.table <= 255) refuse(unit, `table ${unit.table} is the kernel's own`);
+  for (const ip of unit.sources) checkAddress(unit, ip);
+  for (const { endpoint } of unit.exempt) {
+    checkAddress(unit, endpoint.ip);
+    checkPort(unit, endpoint.port);
+  }
+}
+
+function checkName(unit: Unit, name: string): void {
+  if (parseInterfaceName(name) === undefined) refuse(unit, `interface name ${JSON.stringify(name)}`);
+}
+
+function checkAddress(unit: Unit, ip: IpAddress): void {
+  const parsed = parseIp(ip);
+  if (!parsed.ok || parsed.value !== ip) refuse(unit, `address ${JSON.stringify(ip)}`);
+}
+
+function checkPort(unit: Unit, port: number): void {
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) refuse(unit, `port ${port}`);
+}
+
+function refuse(unit: Unit, why: string): never {
+  const id = unitIdOf(unit);
+  throw new VpndError('bad-config', `${unit.kind === 'peer' ? `peer of ${unit.device}` : id} is refused: ${why}`, {
+    details: { unit: id },
+  });
+}
