@@ -10,73 +10,23 @@ import {
   targetName,
 } from '../../core/link.js';
 import type { AbortSignalLike } from '../../core/ports/clock.js';
-import type { Identity } from '../../core/ports/crypto.js';
 import type { ControlStream, DialedStream, DialTarget, SendResult, StreamEnd } from '../../core/ports/network.js';
-import type { Command, CommandDone } from '../../model/command.js';
-import type { Load, SupernodeInfo } from '../../model/directory.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
-import type { WireGuardPublicKey } from '../../model/keys.js';
-import type { Signed } from '../../model/membership.js';
-import type {
-  AuthResponse,
-  Capabilities,
-  ControlMessage,
-  ExitResponse,
-  InfoAnswer,
-  InfoQuestion,
-  News,
-} from '../../model/messages.js';
-import type { MemberRole, Region } from '../../model/role.js';
-import type { ExitRequest, SessionDigest, SessionGrant } from '../../model/session.js';
+import type { AuthResponse, ControlMessage, InfoAnswer, InfoQuestion, News } from '../../model/messages.js';
+import type { ExitRequest, SessionGrant } from '../../model/session.js';
 import { type Instant, type Millis, ms, seconds } from '../../model/time.js';
 import { MAX_SESSION_DIGESTS } from '../../transport/codec/limits.js';
-import { errorOf, outcomeOf, refusalOf } from '../../transport/streams/refusal.js';
+import { errorOf, refusalOf } from '../../transport/streams/refusal.js';
 import type { RolePorts } from '../ports.js';
-import { PendingRequests } from './upstream-requests.js';
+import { UpstreamSession } from './upstream-session.js';
+import type { UpstreamHandlers, UpstreamOptions, UpstreamStatus } from './upstream-types.js';
+
+export type { UpstreamHandlers, UpstreamOptions, UpstreamStatus } from './upstream-types.js';
 
 /** How often the link looks at the clock at least, so that waking from suspend is noticed at once. */
 const LOOK_INTERVAL: Millis = seconds(1);
 /** A tick this late means that the machine, or this process, was stopped. */
 const STOPPED_LIMIT: Millis = seconds(10);
-/** Commands under way at once: a supervisor is trusted with orders, not with this machine's memory. */
-const MAX_COMMANDS_IN_FLIGHT = 256;
-
-export interface UpstreamOptions {
-  readonly identity: Identity;
-  readonly role: MemberRole;
-  readonly region: Region;
-  /** Asked for at every attempt, so that a renewed one is used. */
-  readonly membership: () => Signed;
-  readonly wireguardKey?: WireGuardPublicKey | undefined;
-  readonly capabilities: () => Capabilities;
-  readonly sessions: () => readonly SessionDigest[];
-  /** Supernodes, and nobody else. */
-  readonly supernode?: () => SupernodeInfo;
-  /** Best first. */
-  readonly targets: () => readonly DialTarget[];
-  /** Reported with every ping. */
-  readonly load?: () => Load;
-}
-
-export interface UpstreamHandlers {
-  up(welcome: AuthResponse, target: DialTarget): void;
-  down(end: StreamEnd): void;
-  /** Must be idempotent by the command's id: an answer that got lost is asked for again. */
-  command?(command: Command): Promise<CommandDone>;
-  news?(news: News): void;
-  /** The status is another one. */
-  changed?(): void;
-}
-
-export interface UpstreamStatus {
-  readonly state: 'down' | 'dialing' | 'authenticating' | 'up';
-  /** Who is being dialled or connected. */
-  readonly supervisor?: DialTarget;
-  readonly since: Instant;
-  readonly latency?: Millis;
-  /** Why the link is not up. */
-  readonly lastError?: VpndError;
-}
 
 type Ports = Pick<RolePorts, 'clock' | 'random' | 'crypto' | 'network' | 'log' | 'metrics' | 'version'>;
 
@@ -85,9 +35,8 @@ interface Line {
   readonly to: DialTarget;
   readonly abort: AbortController;
   stream: ControlStream | undefined;
-  up: boolean;
-  ping: { readonly id: number; readonly sentAt: Millis } | undefined;
-  latency: Millis | undefined;
+  /** From authentication on. */
+  session: UpstreamSession | undefined;
 }
 
 /** A node's stream to its supervisor, kept up for as long as the node runs. */
@@ -95,15 +44,11 @@ export class Upstream {
   readonly #options: UpstreamOptions;
   readonly #ports: Ports;
   readonly #handlers: UpstreamHandlers;
-  readonly #exits: PendingRequests<SessionGrant>;
-  readonly #answers: PendingRequests<InfoAnswer>;
   readonly #waiters = new Set<(error?: VpndError) => void>();
   #link: LinkState = STOPPED;
   #since: Instant;
   #line: Line | undefined;
   #timer: (() => void) | undefined;
-  #lastId = 0;
-  #commands = 0;
   #connects = 0;
 
   constructor(options: UpstreamOptions, ports: Ports, handlers: UpstreamHandlers) {
@@ -111,8 +56,6 @@ export class Upstream {
     this.#ports = ports;
     this.#handlers = handlers;
     this.#since = ports.clock.now();
-    this.#exits = new PendingRequests(ports.clock, 'the request for an exit');
-    this.#answers = new PendingRequests(ports.clock, 'the question');
   }
 
   start(): void {
@@ -142,7 +85,7 @@ export class Upstream {
       case 'authenticating':
         return { state: link.kind, supervisor: link.to, since, ...(link.lastError && { lastError: link.lastError }) };
       case 'up': {
-        const latency = this.#line?.latency;
+        const latency = this.#line?.session?.latency;
         return { state: 'up', supervisor: link.to, since, ...(latency !== undefined && { latency }) };
       }
     }
@@ -150,21 +93,16 @@ export class Upstream {
 
   /** Rejects with the supervisor's refusal, `timeout`, or `closed` (retryable) when there is no stream or it breaks. */
   requestExit(request: Omit<ExitRequest, 'requestId'>, timeout: Millis): Promise<SessionGrant> {
-    const requestId = ++this.#lastId;
-    return this.#request(this.#exits, requestId, timeout, {
-      kind: 'exit-request',
-      request: { ...request, requestId },
-    });
+    return this.#line?.session?.requestExit(request, timeout) ?? Promise.reject(this.#notUp('closed'));
   }
 
   /** Rejects like `requestExit`. */
   ask(question: InfoQuestion, timeout: Millis): Promise<InfoAnswer> {
-    const requestId = ++this.#lastId;
-    return this.#request(this.#answers, requestId, timeout, { kind: 'info-request', requestId, question });
+    return this.#line?.session?.ask(question, timeout) ?? Promise.reject(this.#notUp('closed'));
   }
 
   tell(news: News): SendResult {
-    return this.#send({ kind: 'event', news });
+    return this.#line?.session?.send({ kind: 'event', news }) ?? 'closed';
   }
 
   /** Resolves once the stream is up; rejects with the last error after `timeout`, or with the signal's reason. */
@@ -186,27 +124,11 @@ export class Upstream {
     });
   }
 
-  #request<T>(pending: PendingRequests<T>, id: number, timeout: Millis, message: ControlMessage): Promise<T> {
-    if (this.#send(message) !== 'sent') return Promise.reject(this.#notUp('closed'));
-    return pending.wait(id, timeout);
-  }
-
   #notUp(code: 'closed' | 'timeout'): VpndError {
     const { lastError } = this.status();
     const why = lastError === undefined ? '' : `: ${lastError.message}`;
     const cause = lastError === undefined ? {} : { cause: lastError, details: { cause: lastError.code } };
     return new VpndError(code, `not connected to a supervisor${why}`, { retryable: true, ...cause });
-  }
-
-  #send(message: ControlMessage): SendResult {
-    const line = this.#line;
-    return line?.up === true && line.stream !== undefined ? this.#sendOn(line.stream, message) : 'closed';
-  }
-
-  #sendOn(stream: ControlStream, message: ControlMessage): SendResult {
-    const result = stream.send(message);
-    if (result === 'overflow') this.#ports.metrics.outboxOverflows.inc();
-    return result;
   }
 
   #input(input: LinkInput): void {
@@ -244,20 +166,13 @@ export class Upstream {
         this.#drop({ by: 'local', error: effect.error });
         break;
       case 'ping':
-        this.#ping();
+        this.#line?.session?.ping();
         break;
     }
   }
 
   #dial(to: DialTarget, timeout: Millis): void {
-    const line: Line = {
-      to,
-      abort: new AbortController(),
-      stream: undefined,
-      up: false,
-      ping: undefined,
-      latency: undefined,
-    };
+    const line: Line = { to, abort: new AbortController(), stream: undefined, session: undefined };
     this.#line = line;
     const failed = (thrown: unknown) => {
       if (this.#line === line) this.#lost({ by: 'lost', error: toVpndError(thrown) });
@@ -292,7 +207,7 @@ export class Upstream {
       this.#ports.clock.now(),
       this.#ports.random,
     );
-    this.#sendOn(stream, request);
+    stream.send(request);
     stream.listen({
       message: (message) => {
         if (this.#line === line) this.#message(line, stream, message);
@@ -304,91 +219,30 @@ export class Upstream {
   }
 
   #message(line: Line, stream: ControlStream, message: ControlMessage): void {
-    if (!line.up) {
-      if (message.kind === 'auth-response') this.#authenticated(line, message);
-      else this.#misbehaved('AuthResponse comes before anything else');
-      return;
-    }
-    this.#input({ kind: 'heard' });
-    switch (message.kind) {
-      case 'ping':
-        this.#sendOn(stream, { kind: 'pong', id: message.id });
-        break;
-      case 'pong':
-        this.#pong(line, message.id);
-        break;
-      case 'command':
-        void this.#command(line, stream, message.command);
-        break;
-      case 'exit-response':
-        this.#exitResponse(message);
-        break;
-      case 'info-response':
-        this.#answers.answered(message.requestId, message.result);
-        break;
-      case 'event':
-        this.#guard(message.news.kind, () => this.#handlers.news?.(message.news));
-        break;
-      case 'auth-request':
-      case 'auth-response':
-      case 'command-response':
-      case 'info-request':
-      case 'exit-request':
-        this.#misbehaved(`a supervisor does not send ${message.kind} on this stream`);
-        break;
+    if (line.session !== undefined) {
+      this.#input({ kind: 'heard' });
+      line.session.receive(message);
+    } else if (message.kind === 'auth-response') {
+      this.#authenticated(line, stream, message);
+    } else {
+      this.#misbehaved('AuthResponse comes before anything else');
     }
   }
 
-  #authenticated(line: Line, welcome: AuthResponse): void {
-    line.up = true;
+  #authenticated(line: Line, stream: ControlStream, welcome: AuthResponse): void {
+    const handlers = this.#handlers;
+    line.session = new UpstreamSession(stream, {
+      ...this.#ports,
+      load: () => this.#options.load?.(),
+      command: handlers.command?.bind(handlers),
+      news: (news) => this.#guard(news.kind, () => handlers.news?.(news)),
+      misbehaved: (text) => this.#misbehaved(text),
+    });
     if (this.#connects++ > 0) this.#ports.metrics.reconnects.inc();
     this.#input({ kind: 'authenticated', pingInterval: welcome.pingInterval, silenceLimit: welcome.silenceLimit });
     this.#ports.log.info(`connected to ${targetName(line.to)}`, { role: this.#options.role });
-    this.#guard('up', () => this.#handlers.up(welcome, line.to));
+    this.#guard('up', () => handlers.up(welcome, line.to));
     for (const settle of [...this.#waiters]) settle();
-  }
-
-  #ping(): void {
-    const line = this.#line;
-    if (line === undefined) return;
-    line.ping = { id: ++this.#lastId, sentAt: this.#ports.clock.monotonic() };
-    this.#send({ kind: 'ping', id: line.ping.id, load: this.#options.load?.() });
-  }
-
-  #pong(line: Line, id: number): void {
-    if (line.ping?.id !== id) return;
-    line.latency = ms(this.#ports.clock.monotonic() - line.ping.sentAt);
-    line.ping = undefined;
-    this.#ports.metrics.heartbeatLatencyMs.observe(line.latency);
-  }
-
-  /** Answers exactly once, on the stream the command came by; should that have broken, the supervisor sends it again. */
-  async #command(line: Line, stream: ControlStream, command: Command): Promise<void> {
-    const { id } = command;
-    const handle = async (): Promise<CommandDone> => {
-      const handler = this.#handlers.command;
-      if (handler === undefined) throw new VpndError('not-supported', `a ${this.#options.role} takes no commands`);
-      if (this.#commands > MAX_COMMANDS_IN_FLIGHT) {
-        throw new VpndError('rate-limited', 'too many commands at once', { retryable: true });
-      }
-      return handler.call(this.#handlers, command);
-    };
-    this.#commands++;
-    const result = await outcomeOf(handle, (err) =>
-      this.#ports.log.error(`command ${command.desired.kind} failed`, {
-        command_id: id,
-        session_id: command.session,
-        err,
-      }),
-    );
-    this.#commands--;
-    if (this.#line === line) this.#sendOn(stream, { kind: 'command-response', id, result });
-  }
-
-  #exitResponse({ requestId, result }: ExitResponse): void {
-    if (this.#exits.answered(requestId, result) || !result.ok) return;
-    // Nobody waits for this grant any more: without a word its ports and addresses stayed taken until the lease ends.
-    this.tell({ kind: 'session-closed', session: result.value.session, reason: 'the answer came too late' });
   }
 
   #misbehaved(text: string): void {
@@ -402,7 +256,7 @@ export class Upstream {
   #lost(end: StreamEnd): void {
     const error = end.error ?? new VpndError('closed', 'the connection to the supervisor broke', { retryable: true });
     const before = this.status().lastError?.code;
-    const wasUp = this.#line?.up === true;
+    const wasUp = this.#line?.session !== undefined;
     this.#forget(end);
     this.#input({ kind: 'failed', error });
     const { log } = this.#ports;
@@ -420,13 +274,11 @@ export class Upstream {
   }
 
   #forget(end: StreamEnd): void {
-    const wasUp = this.#line?.up === true;
+    const session = this.#line?.session;
     this.#line = undefined;
-    if (!wasUp) return;
+    if (session === undefined) return;
     const why = end.error === undefined ? '' : `: ${end.error.message}`;
-    const error = new VpndError('closed', `the stream to the supervisor ended${why}`, { retryable: true });
-    this.#exits.failAll(error);
-    this.#answers.failAll(error);
+    session.close(new VpndError('closed', `the stream to the supervisor ended${why}`, { retryable: true }));
     this.#guard('down', () => this.#handlers.down(end));
   }
 
