@@ -90,7 +90,8 @@ function describe(thrown: unknown, clean: (text: string) => string, withStack: b
   const code = thrown instanceof VpndError ? thrown.code : (thrown as NodeJS.ErrnoException).code;
   const cause = thrown.cause instanceof Error ? thrown.cause.message : undefined;
   return {
-    ...(code === undefined ? {} : { code: String(code) }),
+    // A DOMException's code is a number that says less than its message.
+    ...(typeof code === 'string' ? { code } : {}),
     message: clean(thrown.message),
     ...(cause === undefined || cause === thrown.message ? {} : { cause: clean(cause) }),
     ...(withStack && thrown.stack !== undefined ? { stack: clean(thrown.stack) } : {}),

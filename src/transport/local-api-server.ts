@@ -71,11 +71,14 @@ function routes(
     forRole: Role,
     method: M | undefined,
     run: (m: M) => Promise<T>,
+    signal?: AbortSignal,
   ): Promise<T> => {
     try {
       if (method === undefined) throw notFor(call, role, forRole);
       return await run(method);
     } catch (thrown) {
+      // Whoever gave up gets no answer; that is nothing broken.
+      if (signal?.aborted) throw toConnectError(new VpndError('closed', 'the request was given up', { cause: thrown }));
       if (toVpndError(thrown).code === 'internal') log.error(`local API: ${call} failed`, { err: thrown });
       throw toConnectError(thrown);
     }
@@ -86,8 +89,10 @@ function routes(
     watchStatus: (_, context) => watch(h, context, closing),
   });
   router.service(LocalClient, {
-    up: (request, context) =>
-      answer('up', 'client', h.up?.bind(h), (up) => up(request, AbortSignal.any([context.signal, closing]))),
+    up: (request, context) => {
+      const signal = AbortSignal.any([context.signal, closing]);
+      return answer('up', 'client', h.up?.bind(h), (up) => up(request, signal), signal);
+    },
     down: () => answer('down', 'client', h.down?.bind(h), (down) => down()),
     listExits: (request) => answer('exits', 'client', h.listExits?.bind(h), (list) => list(request)),
   });

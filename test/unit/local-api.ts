@@ -148,7 +148,7 @@ t.test('a caller who gives up aborts what the daemon does for him', async (t) =>
   const gone = new Promise<void>((resolve) => {
     noticed = resolve;
   });
-  const { api } = await serve(t, {
+  const { api, errors } = await serve(t, {
     status: async () => ({}),
     up: (_, signal) =>
       new Promise((_resolve, reject) => {
@@ -161,6 +161,8 @@ t.test('a caller who gives up aborts what the daemon does for him', async (t) =>
   });
   await t.rejects(api.up({}, stop.signal), { code: 'closed' });
   await gone;
+  await api.status();
+  t.same(errors, [], 'giving up is no error of the daemon');
 });
 
 t.test('where no daemon listens, the caller is told so', async (t) => {
