@@ -94,6 +94,10 @@ t.test('two processes on one file: one use of a token, one owner of a block', as
   const dir = t.testdir();
   const store = openBaseStore(dir);
   t.teardown(() => store.close());
+  t.same(
+    readdirSync(dir).filter((name) => name.includes('new')),
+    [],
+  );
   await store.directory.createToken({
     id: '0a1b2c3d',
     secretHash: hash('secret'),

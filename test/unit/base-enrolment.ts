@@ -152,6 +152,16 @@ t.test('a member renews its membership while its clock and signature are right',
   await refused('bad-signature', { ...world.renewal(exit.identity), peer: supernode.identity.id });
 });
 
+t.test('a supernode may hand on the renewals of many peers at once', async (t) => {
+  const world = await baseWorld();
+  const exit = await world.enrol('exit');
+  const supernode = await world.enrol('supernode');
+  const asked = Array.from({ length: 500 }, () =>
+    world.renew(world.renewal(exit.identity), { certified: supernode.identity.id }),
+  );
+  t.equal((await Promise.all(asked)).length, 500);
+});
+
 t.test('nothing secret is in the log', async (t) => {
   const world = await baseWorld();
   const { text, token } = await world.tokenText('exit', { note: 'for Anna' });

@@ -17,10 +17,13 @@ import type { BaseKeys } from './keys.js';
 const BACKDATED: Millis = minutes(10);
 /** A household behind one address enrols a handful of nodes; a school a few dozen. */
 const PER_ADDRESS = { perMinute: 120, burst: 60, maxKeys: 20_000 };
+/** A supernode hands on the renewals of all its peers, which may all be due when base comes back. */
+const PER_SUPERNODE = { perMinute: 6_000, burst: 2_000, maxKeys: 10_000 };
 
 /** Joining and staying: from a token to a membership, from an old membership to a new one. */
 export class Enrolment {
-  readonly #limiter: RateLimiter;
+  readonly #strangers: RateLimiter;
+  readonly #supernodes: RateLimiter;
 
   constructor(
     private readonly options: { readonly membershipTtl: Millis; readonly certificateTtl: Millis },
@@ -28,7 +31,8 @@ export class Enrolment {
     private readonly directory: SupernodeDirectory,
     private readonly ports: RolePorts<BaseStore>,
   ) {
-    this.#limiter = new RateLimiter(PER_ADDRESS, ports.clock);
+    this.#strangers = new RateLimiter(PER_ADDRESS, ports.clock);
+    this.#supernodes = new RateLimiter(PER_SUPERNODE, ports.clock);
   }
 
   /**
@@ -60,7 +64,7 @@ export class Enrolment {
     };
   }
 
-  /** Without a certificate, for nodes whose membership or certificate ran out. Rejects as `register`, not-enrolled. */
+  /** For nodes whose membership or certificate ran out, or handed on by their supernode. Rejects as `register`, not-enrolled. */
   async renewByCall(renewal: Renewal, context: UnaryContext): Promise<RenewalResult> {
     this.#limit(context);
     return this.#renew(renewal);
@@ -110,8 +114,10 @@ export class Enrolment {
   }
 
   /** First of all, before any signature is checked or the store is asked. */
-  #limit({ remote }: UnaryContext): void {
-    if (!this.#limiter.allow(limitKey(remote)))
+  #limit({ remote, certified }: UnaryContext): void {
+    const allowed =
+      certified === undefined ? this.#strangers.allow(limitKey(remote)) : this.#supernodes.allow(certified);
+    if (!allowed)
       throw new VpndError('rate-limited', 'too many requests from this address; try again in a minute', {
         retryable: true,
       });

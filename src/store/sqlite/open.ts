@@ -1,5 +1,5 @@
-import { chmodSync, closeSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
 import type { BaseStore, Store } from '../../core/ports/store.js';
 import { VpndError } from '../../model/errors.js';
@@ -60,13 +60,16 @@ function open(dir: string, role: Role): BaseStore {
 
 /**
  * A new database comes into being under its name whole: an empty or half-made `vpnd.db` is then always damage, and never
- * taken for a fresh start that forgets everybody. A link would be replaced by rename, so two makers cannot mix either.
+ * taken for a fresh start that forgets everybody.
  */
 function make(path: string, steps: readonly Migration[]): void {
   const temporary = `${path}.new-${process.pid}`;
+  const clear = () => {
+    for (const suffix of ['', '-wal', '-shm', '-journal']) rmSync(temporary + suffix, { force: true });
+  };
   translating(path, () => {
     try {
-      for (const suffix of ['', '-wal', '-shm', '-journal']) rmSync(temporary + suffix, { force: true });
+      clear();
       closeSync(openSync(temporary, 'wx', 0o600));
       const db = new Database(temporary);
       try {
@@ -77,13 +80,25 @@ function make(path: string, steps: readonly Migration[]): void {
         db.close();
       }
       sync(temporary);
-      renameSync(temporary, path);
-      sync(join(path, '..'));
-    } catch (thrown) {
-      for (const suffix of ['', '-wal', '-shm', '-journal']) rmSync(temporary + suffix, { force: true });
-      throw thrown;
+      putInPlace(temporary, path);
+      sync(dirname(path));
+    } finally {
+      clear();
     }
   });
+}
+
+/** A link never replaces what is there: of two processes that make the same file, the later one takes the earlier's. */
+function putInPlace(temporary: string, path: string): void {
+  try {
+    linkSync(temporary, path);
+  } catch (thrown) {
+    const code = thrown instanceof Error && 'code' in thrown ? thrown.code : undefined;
+    if (code === 'EEXIST') return;
+    // Some file systems have no links; the state directory's lock keeps others away there.
+    if (code !== 'EPERM' && code !== 'ENOTSUP' && code !== 'ENOSYS') throw thrown;
+    renameSync(temporary, path);
+  }
 }
 
 function connect(path: string, steps: readonly Migration[]): Database.Database {
