@@ -8,7 +8,7 @@ import type { Random } from '../../core/ports/random.js';
 import type { FactStore } from '../../core/ports/store.js';
 import { KeyedQueue } from '../../core/serial.js';
 import { type Endpoint, type Family, familyOf, type IpAddress, type Port } from '../../model/address.js';
-import type { Command, CommandDone, Desired, RelayNext, SetupExit } from '../../model/command.js';
+import type { Command, Desired, RelayNext, SetupExit } from '../../model/command.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { Signed } from '../../model/membership.js';
@@ -88,7 +88,7 @@ export class BackSessions {
   }
 
   /**
-   * Relay port and exit, set up side by side; on any failure both are undone. The same session with a higher
+   * Relay port, then exit; on any failure both are undone. The same session with a higher
    * generation renews it on the same port. Rejects with exit-gone, exit-refused, forbidden, stale-generation, …
    */
   open(origin: PeerId, request: OpenSessionRequest): Promise<OpenSessionResponse> {
@@ -179,13 +179,13 @@ export class BackSessions {
     try {
       const command = (desired: Desired) =>
         newCommand(deps.random, request.session, request.generation, request.lease, desired);
-      const [done] = await allOrFirstError([
-        egress
-          ? deps.executor().execute(command(setup), deps.self)
-          : deps.streams().command(request.exit, command(setup)),
-        way.relay === undefined ? undefined : deps.executor().execute(command(way.relay), deps.self),
-      ]);
-      if (done?.offer === undefined) throw new VpndError('exit-refused', `exit ${shortId(request.exit)} gave no offer`);
+      // The relay first: the exit's first packet opens its NAT and shows its endpoint, and WireGuard repeats a packet
+      // that met no relay only five seconds later.
+      if (way.relay !== undefined) await deps.executor().execute(command(way.relay), deps.self);
+      const done = await (egress
+        ? deps.executor().execute(command(setup), deps.self)
+        : deps.streams().command(request.exit, command(setup)));
+      if (done.offer === undefined) throw new VpndError('exit-refused', `exit ${shortId(request.exit)} gave no offer`);
       const exitMembership = peer?.signedMembership ?? deps.ownMembership();
       return { endpoint: way.endpoint, offer: done.offer, exitMembership };
     } catch (thrown) {
@@ -320,16 +320,6 @@ export class BackSessions {
 
 const isExitsOwn = (error: VpndError): boolean =>
   ['exit-gone', 'exit-refused', 'no-path', 'no-ports', 'forbidden', 'stale-generation'].includes(error.code);
-
-/** Waits for both, so that nothing of the loser is still under way when it is undone; then the first error counts. */
-async function allOrFirstError(
-  tasks: readonly (Promise<CommandDone> | undefined)[],
-): Promise<readonly (CommandDone | undefined)[]> {
-  const settled = await Promise.allSettled(tasks);
-  const failed = settled.find((one) => one.status === 'rejected');
-  if (failed !== undefined) throw failed.reason;
-  return settled.map((one) => (one.status === 'fulfilled' ? one.value : undefined));
-}
 
 /** Relay ports as ports rather than slots. A port rests for two minutes: longer than any router remembers a stranger. */
 export class RelayPorts {
