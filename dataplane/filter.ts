@@ -22,91 +22,123 @@ type Believed =
   | { readonly kind: 'absent' }
   | { readonly kind: 'text'; readonly text: string };
 
+interface Table {
+  readonly spec: FilterTableSpec;
+  believed: Believed;
+  unsupported: boolean;
+  /** How the kernel writes a text of ours down; only the present text is of use again. */
+  canonical: { readonly text: string; readonly structure: string } | undefined;
+}
+
 /**
- * A table without sessions in it: replaced as a whole, in one transaction, when its text changes. Connections that are
- * open keep their translation, which lives in conntrack.
+ * The tables without sessions in them: each is replaced as a whole when its text changes, all of them in one
+ * transaction. Connections that are open keep their translation, which lives in conntrack.
  */
-export class FilterTable {
-  #believed: Believed = { kind: 'unknown' };
-  readonly #canonical = new Map<string, string>();
-  #unsupported = false;
+export class FilterTables {
+  readonly #tables: readonly Table[];
 
   constructor(
     private readonly runner: Runner,
-    private readonly spec: FilterTableSpec,
+    specs: readonly FilterTableSpec[],
     private readonly log: Log,
-  ) {}
+  ) {
+    this.#tables = specs.map((spec) => ({
+      spec,
+      believed: { kind: 'unknown' },
+      unsupported: false,
+      canonical: undefined,
+    }));
+  }
 
-  /** Ask the kernel once, so that a first `apply` with nothing to say costs nothing. */
+  /** Ask the kernel once, so that a first `apply` knows what is absent. */
   async prime(): Promise<void> {
-    const table = await listTable(this.runner, this.spec.family, this.spec.name);
-    this.#believed = table === undefined ? { kind: 'absent' } : { kind: 'unknown' };
+    for (const table of this.#tables) {
+      const { family, name } = table.spec;
+      const present = await listTable(this.runner, family, name);
+      table.believed = present === undefined ? { kind: 'absent' } : { kind: 'unknown' };
+    }
   }
 
   async apply(units: readonly FilterUnit[]): Promise<void> {
-    if (this.#unsupported) return;
-    const text = this.#text(units);
-    if (this.#believed.kind === (text === undefined ? 'absent' : 'text')) {
-      if (this.#believed.kind === 'absent' || (this.#believed.kind === 'text' && this.#believed.text === text)) return;
-    }
-    const { family, name } = this.spec;
-    this.#believed = { kind: 'unknown' };
+    const stale = this.#tables.filter((table) => !table.unsupported && !isWritten(table, textOf(table, units)));
+    if (stale.length === 0) return;
+    const needed = stale.filter((table) => !table.spec.optional);
     try {
-      await runNft(this.runner, `table ${family} ${name} {}\ndelete table ${family} ${name}\n${text ?? ''}`);
+      await this.#write(stale, units);
     } catch (thrown) {
-      if (!this.spec.optional) throw thrown;
-      this.#unsupported = true;
-      this.log.warn(`this kernel has no ${family} tables; going without one`, { err: toVpndError(thrown) });
-      return;
+      if (needed.length === stale.length) throw thrown;
+      if (needed.length > 0) await this.#write(needed, units);
+      for (const table of stale) table.unsupported ||= table.spec.optional;
+      this.log.warn('this kernel refuses tables that vpnd can do without', { err: toVpndError(thrown) });
     }
-    this.#believed = text === undefined ? { kind: 'absent' } : { kind: 'text', text };
   }
 
   /** Compare what the kernel has with what these units mean, rule by rule, and replace it where they differ. */
   async reconcile(units: readonly FilterUnit[], repairs: Repairs): Promise<void> {
-    if (this.#unsupported) return;
-    const { family, name } = this.spec;
-    const table = await listTable(this.runner, family, name);
-    const text = this.#text(units);
-    if (text === undefined) {
-      if (table !== undefined) repairs.removed.push(`table ${family} ${name}`);
-      this.#believed = table === undefined ? { kind: 'absent' } : { kind: 'unknown' };
-    } else if (table !== undefined && table.structure === (await this.#canonicalOf(units, text))) {
-      this.#believed = { kind: 'text', text };
-    } else {
-      for (const unit of this.#concerned(units)) repairs.repaired.add(unitIdOf(unit));
-      this.#believed = { kind: 'unknown' };
+    for (const table of this.#tables) {
+      if (table.unsupported) continue;
+      const { family, name } = table.spec;
+      const present = await listTable(this.runner, family, name);
+      const text = textOf(table, units);
+      table.believed = present === undefined ? { kind: 'absent' } : { kind: 'unknown' };
+      if (text === undefined) {
+        if (present !== undefined) repairs.removed.push(`table ${family} ${name}`);
+      } else if (present !== undefined && present.structure === (await this.#canonical(table, units, text))) {
+        table.believed = { kind: 'text', text };
+      } else {
+        for (const unit of concerned(table, units)) repairs.repaired.add(unitIdOf(unit));
+      }
     }
     await this.apply(units);
   }
 
   async inventory(): Promise<readonly string[]> {
-    const { family, name } = this.spec;
-    const table = await listTable(this.runner, family, name);
-    if (table === undefined) return [];
-    const rules = table.structure.split('\n').filter((line) => line.startsWith('["rule"')).length;
-    return [`table ${family} ${name}: ${rules} rules`];
+    const lines: string[] = [];
+    for (const { spec } of this.#tables) {
+      const present = await listTable(this.runner, spec.family, spec.name);
+      if (present === undefined) continue;
+      const rules = present.structure.split('\n').filter((line) => line.startsWith('["rule"')).length;
+      lines.push(`table ${spec.family} ${spec.name}: ${rules} rules`);
+    }
+    return lines;
   }
 
-  #concerned(units: readonly FilterUnit[]): readonly FilterUnit[] {
-    return units.filter(this.spec.concerns).sort((a, b) => (unitIdOf(a) < unitIdOf(b) ? -1 : 1));
+  async #write(tables: readonly Table[], units: readonly FilterUnit[]): Promise<void> {
+    const script = tables.map((table) => {
+      const { family, name } = table.spec;
+      // Waiting for a deletion is what takes long; where there is nothing to delete, it is left out.
+      const drop = `table ${family} ${name} {}\ndelete table ${family} ${name}\n`;
+      return `${table.believed.kind === 'absent' ? '' : drop}${textOf(table, units) ?? ''}`;
+    });
+    await runNft(this.runner, script.join(''));
+    for (const table of tables) {
+      const text = textOf(table, units);
+      table.believed = text === undefined ? { kind: 'absent' } : { kind: 'text', text };
+    }
   }
 
-  #text(units: readonly FilterUnit[]): string | undefined {
-    const own = this.#concerned(units);
-    return own.length === 0 ? undefined : this.spec.render(this.spec.name, own);
-  }
-
-  async #canonicalOf(units: readonly FilterUnit[], text: string): Promise<string> {
-    const known = this.#canonical.get(text);
-    if (known !== undefined) return known;
-    const own = this.#concerned(units);
-    const structure = await canonicalStructure(this.runner, this.spec.family, (name, flags) =>
-      this.spec.render(name, own, flags),
+  async #canonical(table: Table, units: readonly FilterUnit[], text: string): Promise<string> {
+    if (table.canonical?.text === text) return table.canonical.structure;
+    const own = concerned(table, units);
+    const structure = await canonicalStructure(this.runner, table.spec.family, (name, flags) =>
+      table.spec.render(name, own, flags),
     );
-    // Only the present text is of use again.
-    this.#canonical.clear();
-    this.#canonical.set(text, structure);
+    table.canonical = { text, structure };
     return structure;
   }
+}
+
+function concerned(table: Table, units: readonly FilterUnit[]): readonly FilterUnit[] {
+  return units.filter(table.spec.concerns).sort((a, b) => (unitIdOf(a) < unitIdOf(b) ? -1 : 1));
+}
+
+/** Undefined where no unit concerns the table: then there is none. */
+function textOf(table: Table, units: readonly FilterUnit[]): string | undefined {
+  const own = concerned(table, units);
+  return own.length === 0 ? undefined : table.spec.render(table.spec.name, own);
+}
+
+function isWritten(table: Table, text: string | undefined): boolean {
+  if (table.believed.kind === 'text') return table.believed.text === text;
+  return table.believed.kind === 'absent' && text === undefined;
 }

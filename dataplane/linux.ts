@@ -15,7 +15,7 @@ import { toVpndError } from '../src/model/errors.js';
 import { ChangeQueue } from './change-queue.js';
 import { detectEngine, requireHost } from './detect.js';
 import { Devices, type Engine, type PreparedDevice } from './devices.js';
-import { FilterTable } from './filter.js';
+import { FilterTables } from './filter.js';
 import { type FilterUnit, renderArpTable, renderFilterTable } from './filter-text.js';
 import { RelayTable, type Repairs } from './relay.js';
 import { RoutingTable } from './routing.js';
@@ -52,14 +52,11 @@ export async function openLinuxDataPlane(options: LinuxDataPlaneOptions): Promis
       4: new RelayTable(runner, 'ip', name, options.clock),
       6: new RelayTable(runner, 'ip6', name, options.clock),
     },
-    filters: [
-      new FilterTable(runner, inetSpec(name), options.log),
-      new FilterTable(runner, arpSpec(name), options.log),
-    ],
+    filters: new FilterTables(runner, [inetSpec(name), arpSpec(name)], options.log),
     routing: new RoutingTable(runner, PROTOCOL[options.owner]),
   };
   if (options.relayPorts !== undefined) reservePorts(options.relayPorts, options.log);
-  await Promise.all([parts.devices.list(), parts.routing.prime(), ...parts.filters.map((filter) => filter.prime())]);
+  await Promise.all([parts.devices.list(), parts.routing.prime(), parts.filters.prime()]);
   return new LinuxDataPlane(engine, parts, options);
 }
 
@@ -87,7 +84,7 @@ const arpSpec = (name: string) => ({
 interface Parts {
   readonly devices: Devices;
   readonly relays: Readonly<Record<4 | 6, RelayTable>>;
-  readonly filters: readonly FilterTable[];
+  readonly filters: FilterTables;
   readonly routing: RoutingTable;
 }
 
@@ -155,7 +152,7 @@ class LinuxDataPlane implements DataPlane {
       }),
       relays[4].inventory(),
       relays[6].inventory(),
-      ...filters.map((filter) => filter.inventory()),
+      filters.inventory(),
       routing.inventory(),
     ]);
     return lists.flat();
@@ -201,17 +198,22 @@ class LinuxDataPlane implements DataPlane {
     // A device never stands without its filter: what is new comes first, what goes leaves last.
     const union = new Map([...[...before].filter(([, unit]) => isFilterUnit(unit)), ...after]);
     this.#forward(put);
+    const guarded = filterChanges ? filters.apply([...union.values()].filter(isFilterUnit)) : Promise.resolve();
     const [prepared] = await settled([
       this.#writeDevices(put, remove, before, after),
       this.#applyRelays(put, remove),
-      ...(filterChanges ? filters.map((filter) => filter.apply([...union.values()].filter(isFilterUnit))) : []),
-    ]);
+      // A client's tunnel can come up beside its guard; an exit's device cannot.
+      put.some((unit) => unit.kind === 'egress') ? guarded : Promise.resolve(),
+    ]).catch(async (thrown) => {
+      await guarded.catch(() => {});
+      throw thrown;
+    });
     const lines = prepared.flatMap((device) => device.lines);
     const created = prepared.filter((device) => device.created);
     for (const device of created) routing.forgetDevice(device.name);
     const routed = [...after.values()].filter(isFilterUnit);
-    if (filterChanges || created.length > 0) await routing.apply(routed, lines);
-    else if (lines.length > 0) await devices.batch(lines);
+    const routes = filterChanges || created.length > 0 ? routing.apply(routed, lines) : devices.batch(lines);
+    await settled([routes, guarded]);
 
     for (const id of remove.filter((one) => one.startsWith('device/'))) {
       const name = id.slice('device/'.length) as InterfaceName;
@@ -220,7 +222,7 @@ class LinuxDataPlane implements DataPlane {
       // Its peers are gone with it.
       for (const key of after.keys()) if (key.startsWith(`peer/${name}/`)) after.delete(key);
     }
-    if (filterChanges) for (const filter of filters) await filter.apply(routed);
+    if (filterChanges) await filters.apply(routed);
     this.#units = after;
   }
 
@@ -320,7 +322,7 @@ class LinuxDataPlane implements DataPlane {
       }
     };
     // Filters that are needed come before devices; nothing here takes one away from a device that stays.
-    for (const filter of filters) await attempt(() => filter.reconcile(filtering, repairs));
+    await attempt(() => filters.reconcile(filtering, repairs));
     await attempt(() => this.#reconcileDevices(wanted, repairs));
     await attempt(() => routing.reconcile(filtering, repairs));
     const relayed = desired.filter((unit) => unit.kind === 'relay');

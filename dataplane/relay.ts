@@ -189,7 +189,8 @@ export class RelayTable {
       const learned = isLearned(element.set) ? table?.elements.get(element.set)?.get(element.key) : undefined;
       lists.get(element.set)?.push(elementText({ key: element.key, value: learned ?? element.value }));
     }
-    await runNft(this.runner, dropTable(this.family, this.name) + renderRelayTable(this.family, this.name, lists));
+    const drop = table === undefined ? '' : dropTable(this.family, this.name);
+    await runNft(this.runner, drop + renderRelayTable(this.family, this.name, lists));
     this.#believed = wanted;
   }
 
