@@ -155,8 +155,7 @@ function announce(role: RunningRole, config: DaemonConfig, io: Io, until: Promis
           region && `region ${region}`,
           config.role === 'supernode' || config.role === 'base' ? `listening on ${formatHostPort(config.listen)}` : '',
           upstream?.supervisorId &&
-            `${config.role === 'supernode' ? 'base' : 'supernode'} ${shortId(upstream.supervisorId)}`,
-          upstream?.address && `at ${upstream.address}`,
+            `${config.role === 'supernode' ? 'base' : `supernode ${shortId(upstream.supervisorId)}`} at ${upstream.address}`,
           facts?.advertise && `advertised as ${facts.advertise}`,
         ];
         io.out(
