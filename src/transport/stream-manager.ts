@@ -12,12 +12,13 @@ import { type PeerId, shortId } from '../model/ids.js';
 import type { AuthRequest, ControlMessage, News } from '../model/messages.js';
 import type { MemberRole } from '../model/role.js';
 import { type Instant, type Millis, ms } from '../model/time.js';
+import { errorOfRefusal } from './codec/refusal.js';
 import { authenticate } from './streams/admission.js';
 import { CommandDesk } from './streams/command-desk.js';
 import { Gate } from './streams/gate.js';
 import { type LiveContext, LiveStream } from './streams/live-stream.js';
 import { PeerIndex } from './streams/peer-index.js';
-import { errorOf, isUnexpected, refusalOf } from './streams/refusal.js';
+import { isUnexpected, refusalOfThrown } from './streams/refusal.js';
 import { TimerWheel } from './streams/timer-wheel.js';
 import type { ConnectedPeer, StreamHandlers, StreamManagerOptions } from './streams/types.js';
 
@@ -189,7 +190,7 @@ export class StreamManager {
     connection.state = { kind: 'admitting' };
     this.#admit(connection, request).catch((thrown: unknown) => {
       if (isUnexpected(thrown)) this.#deps.log.error('admitting a peer failed', { err: thrown });
-      this.#deny(connection, errorOf(refusalOf(thrown)));
+      this.#deny(connection, errorOfRefusal(refusalOfThrown(thrown)));
     });
   }
 

@@ -2,7 +2,7 @@ import type { Clock } from '../../core/ports/clock.js';
 import { VpndError } from '../../model/errors.js';
 import type { Outcome } from '../../model/messages.js';
 import type { Millis } from '../../model/time.js';
-import { errorOf } from '../../transport/streams/refusal.js';
+import { errorOfRefusal } from '../../transport/codec/refusal.js';
 
 interface Waiting<T> {
   resolve(value: T): void;
@@ -40,7 +40,7 @@ export class PendingRequests<T> {
     const waiting = this.#take(id);
     if (waiting === undefined) return false;
     if (outcome.ok) waiting.resolve(outcome.value);
-    else waiting.reject(errorOf(outcome.error));
+    else waiting.reject(errorOfRefusal(outcome.error));
     return true;
   }
 

@@ -16,7 +16,6 @@ import type { AuthResponse, ControlMessage, InfoAnswer, InfoQuestion, News } fro
 import type { ExitRequest, SessionGrant } from '../../model/session.js';
 import { type Instant, type Millis, ms, seconds } from '../../model/time.js';
 import { MAX_SESSION_DIGESTS } from '../../transport/codec/limits.js';
-import { errorOf, refusalOf } from '../../transport/streams/refusal.js';
 import type { RolePorts } from '../ports.js';
 import { UpstreamSession } from './upstream-session.js';
 import type { UpstreamHandlers, UpstreamOptions, UpstreamStatus } from './upstream-types.js';
@@ -270,7 +269,7 @@ export class Upstream {
     const line = this.#line;
     this.#forget(end);
     line?.abort.abort(end.error);
-    line?.stream?.end(end.error === undefined ? undefined : errorOf(refusalOf(end.error)));
+    line?.stream?.end(end.error);
   }
 
   #forget(end: StreamEnd): void {

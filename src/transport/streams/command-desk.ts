@@ -6,7 +6,7 @@ import { VpndError } from '../../model/errors.js';
 import { type CommandId, type PeerId, shortId } from '../../model/ids.js';
 import type { CommandMessage, CommandResponse } from '../../model/messages.js';
 import { type Millis, seconds } from '../../model/time.js';
-import { errorOf } from './refusal.js';
+import { errorOfRefusal } from '../codec/refusal.js';
 import type { TimerWheel } from './timer-wheel.js';
 
 /** How long one sending of a command may stay unanswered. */
@@ -68,7 +68,7 @@ export class CommandDesk {
       this.#deps.metrics.commandSuccess.inc({ kind });
       pending.resolve(response.result.value);
     } else {
-      this.#failed(peer, pending, errorOf(response.result.error));
+      this.#failed(peer, pending, errorOfRefusal(response.result.error));
     }
     return true;
   }
