@@ -137,11 +137,15 @@ class Serving implements Server {
     call.on('data', (bytes: Buffer) => stream.arrived(bytes));
     // Nothing is read before somebody listens: what a peer sends early waits in its own flow control window.
     call.pause();
-    call.once('end', () => {
-      // The peer said goodbye; agreeing lets its side end without a reset.
-      stream.ended({ by: 'remote' });
-      call.end();
-    });
+    call.once('end', () =>
+      // A connection that breaks shows as an end, too; that it broke is known by the next turn of the event loop.
+      setImmediate(() => {
+        if (call.cancelled || connection.socket.destroyed) return;
+        stream.ended({ by: 'remote' });
+        // Agreeing lets the peer's side end without a reset.
+        call.end();
+      }),
+    );
     call.once('cancelled', () => {
       this.#streams.delete(stream);
       stream.ended({ by: 'lost' });
