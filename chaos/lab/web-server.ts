@@ -24,7 +24,8 @@ const server = createServer((request, response) => {
 });
 
 function answer(request: IncomingMessage, response: ServerResponse, client: object): void {
-  const [, what, size = '', seconds = ''] = (request.url ?? '/').split('/');
+  const [path = '/'] = (request.url ?? '/').split('?');
+  const [, what, size = '', seconds = ''] = path.split('/');
   if (what === '') {
     response.setHeader('content-type', 'application/json');
     response.end(`${JSON.stringify(client)}\n`);
