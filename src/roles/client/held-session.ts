@@ -18,6 +18,8 @@ export interface HeldSession {
   readonly session: SessionId;
   readonly generation: number;
   readonly keys: WireGuardKeyPair;
+  /** The supernode that granted it: the one that renews and ends it. */
+  readonly supervisor: PeerId | undefined;
   readonly exit: PeerId;
   readonly exitKey: WireGuardPublicKey;
   readonly exitRegion: Region;
@@ -47,7 +49,12 @@ const EXEMPT_SUPERNODES = 8;
  */
 export function checkGrant(
   grant: SessionGrant,
-  expected: { readonly keys: WireGuardKeyPair; readonly exit: PeerId | undefined; readonly baseKey: Bytes },
+  expected: {
+    readonly keys: WireGuardKeyPair;
+    readonly exit: PeerId | undefined;
+    readonly baseKey: Bytes;
+    readonly supervisor: PeerId | undefined;
+  },
   statements: Statements,
   now: Instant,
 ): HeldSession {
@@ -66,6 +73,7 @@ export function checkGrant(
     session: grant.session,
     generation: grant.generation,
     keys: expected.keys,
+    supervisor: expected.supervisor,
     exit: peer,
     exitKey: offer.exitKey,
     exitRegion: grant.exitRegion,

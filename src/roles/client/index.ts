@@ -17,6 +17,8 @@ const UPSTREAM_LIMIT = seconds(10);
 /** Four candidates of five seconds each, and some more. */
 const REQUEST_LIMIT = seconds(40);
 const ASK_LIMIT = seconds(10);
+/** How long `vpnd down` waits for the supernode that the session belongs to, when another one is connected. */
+const HOMING_LIMIT = seconds(4);
 const CHECK_EVERY = seconds(10);
 
 /** A client: one stream up to a supernode, at most one tunnel. */
@@ -39,7 +41,8 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
         maxMbps: 0,
         sessionCapacity: 0,
       }),
-      sessions: () => tunnel.digest(),
+      sessions: (supervisor) => tunnel.digest(supervisor),
+      home: () => tunnel.supervisor(),
     },
     {
       up: () => tunnel.refreshExemptions(),
@@ -65,6 +68,14 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
     requestExit: async (wish, sessionKey) => {
       await upstream.whenUp(UPSTREAM_LIMIT);
       return upstream.requestExit({ ...wish, sessionKey, kemKey: new Uint8Array(0), standby: false }, REQUEST_LIMIT);
+    },
+    supervisor: () => {
+      const { expect } = upstream.status().supervisor ?? {};
+      return expect?.kind === 'supernode' ? expect.id : undefined;
+    },
+    goHome: async () => {
+      upstream.redial();
+      await upstream.whenUp(HOMING_LIMIT).catch(() => {});
     },
     tell: (news) => upstream.tell(news) === 'sent',
     changed: () => changes.notify(),

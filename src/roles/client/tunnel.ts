@@ -5,7 +5,7 @@ import type { PeerObservation } from '../../model/dataplane.js';
 import { unitIdOf } from '../../model/dataplane.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
-import { type SessionId, shortId } from '../../model/ids.js';
+import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { WireGuardPublicKey } from '../../model/keys.js';
 import type { News } from '../../model/messages.js';
 import type { ExitWish, SessionDigest, SessionGrant } from '../../model/session.js';
@@ -31,6 +31,10 @@ export interface TunnelDeps {
   readonly baseKey: Bytes;
   readonly supernodes: () => readonly SupernodeInfo[];
   readonly requestExit: (wish: ExitWish, key: WireGuardPublicKey) => Promise<SessionGrant>;
+  /** The supernode that the stream goes to at present. */
+  readonly supervisor: () => PeerId | undefined;
+  /** Try to reach the session's own supernode, for a few seconds at most. */
+  readonly goHome: () => Promise<void>;
   readonly tell: (news: News) => boolean;
   readonly changed: () => void;
 }
@@ -56,6 +60,8 @@ export class Tunnel {
   #released = new Map<SessionId, (everywhere: boolean) => void>();
   #cancelRetry: () => void = () => {};
   #lastChange = '';
+  /** A session already taken down here, of which its own supernode is still to be told. */
+  #leaving: HeldSession | undefined;
 
   constructor(private readonly deps: TunnelDeps) {}
 
@@ -90,9 +96,12 @@ export class Tunnel {
     await dataplane.reconcile([]);
   }
 
-  digest(): readonly SessionDigest[] {
+  /** What a supervisor is to know of: another's session is none of its business. */
+  digest(supervisor: PeerId | undefined): readonly SessionDigest[] {
     const held = this.#held();
-    return held === undefined ? [] : [{ session: held.session, generation: held.generation }];
+    return held === undefined || held.supervisor !== supervisor
+      ? []
+      : [{ session: held.session, generation: held.generation }];
   }
 
   /** Resolves when the handshake is through; a session that was up before is replaced. */
@@ -130,7 +139,7 @@ export class Tunnel {
   disconnected(session: SessionId, reason: string): void {
     const release = this.#released.get(session);
     if (release !== undefined) {
-      release(reason !== 'released-here');
+      release(reason === 'released');
       return;
     }
     const held = this.#held();
@@ -181,6 +190,11 @@ export class Tunnel {
     });
   }
 
+  /** The supernode that granted the session, while there is one. */
+  supervisor(): PeerId | undefined {
+    return (this.#leaving ?? this.#held())?.supervisor;
+  }
+
   async observe(): Promise<PeerObservation | undefined> {
     const held = this.#held();
     if (held === undefined || this.#state.kind === 'waiting') return undefined;
@@ -213,7 +227,7 @@ export class Tunnel {
       if (granted.status === 'rejected') throw granted.reason;
       held = checkGrant(
         granted.value,
-        { keys, exit: wish.exit, baseKey: this.deps.baseKey },
+        { keys, exit: wish.exit, baseKey: this.deps.baseKey, supervisor: this.deps.supervisor() },
         ports.statements,
         ports.clock.now(),
       );
@@ -270,6 +284,11 @@ export class Tunnel {
       this.#released.set(held.session, resolve);
       cancel = clock.after(RELEASE_LIMIT, () => resolve(false));
     });
+    if (held.supervisor !== this.deps.supervisor()) {
+      this.#leaving = held;
+      await this.deps.goHome();
+      this.#leaving = undefined;
+    }
     if (!this.deps.tell({ kind: 'session-closed', session: held.session, reason }))
       this.#released.get(held.session)?.(false);
     const everywhere = await released;

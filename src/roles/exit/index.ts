@@ -54,7 +54,8 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
         maxMbps: config.maxMbps,
         sessionCapacity: config.sessionCapacity,
       }),
-      sessions: () => executor.sessions(),
+      sessions: (supervisor) => executor.sessions().filter((one) => one.owner === supervisor),
+      home: () => executor.sessions()[0]?.owner,
       load: () => ({ ...NO_LOAD, sessions: executor.sessions().length, sessionCapacity: config.sessionCapacity }),
     },
     {

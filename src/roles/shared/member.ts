@@ -26,6 +26,7 @@ import {
   supernodeTargets,
   tlsIdentityOf,
 } from './enrol.js';
+import { Homing } from './homing.js';
 import type { NodeKeys } from './keys.js';
 import { Renewer } from './renewal.js';
 import { Upstream } from './upstream.js';
@@ -35,7 +36,10 @@ import { vouchForUdp } from './vouching.js';
 export interface MemberSelf {
   readonly wireguardKey: WireGuardPublicKey | undefined;
   readonly capabilities: () => Capabilities;
-  readonly sessions: () => readonly SessionDigest[];
+  /** Those that this supervisor knows: another's are nothing to repair for it. */
+  readonly sessions: (supervisor: PeerId | undefined) => readonly SessionDigest[];
+  /** The supervisor that the node's sessions belong to, to which it returns; undefined when it has none. */
+  readonly home?: () => PeerId | undefined;
   readonly load?: () => Load;
   readonly supernode?: () => SupernodeInfo;
 }
@@ -110,7 +114,9 @@ export async function joinOverlay(
       ...(self.supernode && { supernode: self.supernode }),
       ...(self.load && { load: self.load }),
       targets: () =>
-        role === 'supernode' ? baseTargets(() => enrolment) : supernodeTargets(enrolment.supernodes, enrolment.ca),
+        role === 'supernode'
+          ? baseTargets(() => enrolment)
+          : supernodeTargets(homeFirst(enrolment.supernodes), enrolment.ca),
     },
     ports,
     {
@@ -137,6 +143,7 @@ export async function joinOverlay(
     },
   );
 
+  const homing = new Homing({ home: () => self.home?.(), upstream, clock, log });
   const renewers = [
     new Renewer({ what: 'the membership', after: 1 / 2, validity: () => membership, renew }, ports),
     ...(role === 'supernode'
@@ -176,13 +183,20 @@ export async function joinOverlay(
     },
     start: () => {
       upstream.start();
+      homing.start();
       for (const renewer of renewers) renewer.start();
     },
     stop: async () => {
+      homing.stop();
       for (const renewer of renewers) renewer.stop();
       await upstream.stop();
     },
   };
+
+  function homeFirst(supernodes: readonly SupernodeInfo[]): readonly SupernodeInfo[] {
+    const home = self.home?.();
+    return [...supernodes.filter((one) => one.id === home), ...supernodes.filter((one) => one.id !== home)];
+  }
 
   /** Both at once, up the stream where there is one, else of base directly. */
   async function renew(): Promise<void> {

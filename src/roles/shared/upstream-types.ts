@@ -3,6 +3,7 @@ import type { DialTarget, StreamEnd } from '../../core/ports/network.js';
 import type { Command, CommandDone } from '../../model/command.js';
 import type { Load, SupernodeInfo } from '../../model/directory.js';
 import type { VpndError } from '../../model/errors.js';
+import type { PeerId } from '../../model/ids.js';
 import type { WireGuardPublicKey } from '../../model/keys.js';
 import type { Signed } from '../../model/membership.js';
 import type { AuthResponse, Capabilities, News } from '../../model/messages.js';
@@ -18,7 +19,8 @@ export interface UpstreamOptions {
   readonly membership: () => Signed;
   readonly wireguardKey?: WireGuardPublicKey | undefined;
   readonly capabilities: () => Capabilities;
-  readonly sessions: () => readonly SessionDigest[];
+  /** Sessions that the supervisor being dialled (undefined for base) is to know; asked for at every attempt. */
+  readonly sessions: (supervisor: PeerId | undefined) => readonly SessionDigest[];
   /** Supernodes, and nobody else. */
   readonly supernode?: () => SupernodeInfo;
   /** Best first. */

@@ -190,6 +190,7 @@ export class Upstream {
     }
     const { identity, role, region, membership, wireguardKey, capabilities, sessions, supernode } = this.#options;
     line.stream = stream;
+    const server = line.to.expect.kind === 'base' ? undefined : line.to.expect.id;
     this.#input({ kind: 'dialed' });
     const request = makeAuthRequest(
       identity,
@@ -199,10 +200,10 @@ export class Upstream {
         region,
         wireguardKey,
         capabilities: capabilities(),
-        sessions: sessions().slice(0, MAX_SESSION_DIGESTS),
+        sessions: sessions(server).slice(0, MAX_SESSION_DIGESTS),
         supernode: supernode?.(),
       },
-      { id: line.to.expect.kind === 'base' ? undefined : line.to.expect.id, challenge, serverKeyHash },
+      { id: server, challenge, serverKeyHash },
       this.#ports.clock.now(),
       this.#ports.random,
     );

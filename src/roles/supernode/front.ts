@@ -339,7 +339,8 @@ export class FrontSessions {
         }
         this.#drop(one);
       }
-      if (options.silent !== true) this.#tellGone(client, session, everywhere ? 'released' : 'released-here');
+      const told = one === undefined ? 'not known here' : everywhere ? 'released' : 'released-here';
+      if (options.silent !== true) this.#tellGone(client, session, told);
     });
   }
 
