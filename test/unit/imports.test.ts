@@ -82,11 +82,11 @@ const EXCEPTIONS: readonly { readonly from: string; readonly to: string; readonl
     to: 'src/transport/stream-manager.ts',
     because: 'both levels of the overlay share one manager of streams, which gets its streams from a port',
   },
-  {
+  ...['src/transport/streams/refusal.ts', 'src/transport/codec/refusal.ts'].map((to) => ({
     from: 'src/roles',
-    to: 'src/transport/streams/refusal.ts',
+    to,
     because: 'how a refusal is worded belongs to the protocol, and is a translation without I/O',
-  },
+  })),
   {
     from: 'src/roles',
     to: 'src/transport/codec/limits.ts',
