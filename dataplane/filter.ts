@@ -2,7 +2,7 @@ import type { Log } from '../src/core/ports/log.js';
 import { unitIdOf } from '../src/model/dataplane.js';
 import { toVpndError } from '../src/model/errors.js';
 import type { FilterUnit } from './filter-text.js';
-import { canonicalStructure, listTable, type NftFamily, runNft } from './nft.js';
+import { canonicalStructure, listStructure, type NftFamily, runNft } from './nft.js';
 import type { Repairs } from './relay.js';
 import type { Runner } from './run.js';
 
@@ -20,7 +20,7 @@ export interface FilterTableSpec {
 type Believed =
   | { readonly kind: 'unknown' }
   | { readonly kind: 'absent' }
-  | { readonly kind: 'text'; readonly text: string };
+  | { readonly kind: 'text'; readonly text: string; readonly units: readonly FilterUnit[] };
 
 interface Table {
   readonly spec: FilterTableSpec;
@@ -54,7 +54,7 @@ export class FilterTables {
   async prime(): Promise<void> {
     for (const table of this.#tables) {
       const { family, name } = table.spec;
-      const present = await listTable(this.runner, family, name);
+      const present = await listStructure(this.runner, family, name);
       table.believed = present === undefined ? { kind: 'absent' } : { kind: 'unknown' };
     }
   }
@@ -75,32 +75,43 @@ export class FilterTables {
 
   /** Compare what the kernel has with what these units mean, rule by rule, and replace it where they differ. */
   async reconcile(units: readonly FilterUnit[], repairs: Repairs): Promise<void> {
-    for (const table of this.#tables) {
-      if (table.unsupported) continue;
-      const { family, name } = table.spec;
-      const present = await listTable(this.runner, family, name);
-      const text = textOf(table, units);
-      table.believed = present === undefined ? { kind: 'absent' } : { kind: 'unknown' };
-      if (text === undefined) {
-        if (present !== undefined) repairs.removed.push(`table ${family} ${name}`);
-      } else if (present !== undefined && present.structure === (await this.#canonical(table, units, text))) {
-        table.believed = { kind: 'text', text };
-      } else {
-        for (const unit of concerned(table, units)) repairs.repaired.add(unitIdOf(unit));
-      }
-    }
+    for (const table of this.#tables) if (!table.unsupported) await this.#compare(table, units, repairs);
     await this.apply(units);
   }
 
   async inventory(): Promise<readonly string[]> {
     const lines: string[] = [];
     for (const { spec } of this.#tables) {
-      const present = await listTable(this.runner, spec.family, spec.name);
+      const present = await listStructure(this.runner, spec.family, spec.name);
       if (present === undefined) continue;
-      const rules = present.structure.split('\n').filter((line) => line.startsWith('["rule"')).length;
-      lines.push(`table ${spec.family} ${spec.name}: ${rules} rules`);
+      const rules = present.split('\n').filter((line) => !/^(chain|type|\})/.test(line));
+      lines.push(`table ${spec.family} ${spec.name}: ${rules.length} rules`);
     }
     return lines;
+  }
+
+  async #compare(table: Table, units: readonly FilterUnit[], repairs: Repairs): Promise<void> {
+    const { family, name } = table.spec;
+    const present = await listStructure(this.runner, family, name);
+    const wanted = concerned(table, units);
+    const before = table.believed.kind === 'text' ? table.believed.units : undefined;
+    table.believed = present === undefined ? { kind: 'absent' } : { kind: 'unknown' };
+    if (wanted.length === 0) {
+      if (present !== undefined) repairs.removed.push(`table ${family} ${name}`);
+      return;
+    }
+    if (present !== undefined && present === (await this.#canonical(table, wanted))) {
+      table.believed = believedText(table, wanted);
+      return;
+    }
+    // Where the table is as it was left, only the units that are new to it were missing.
+    const left = before !== undefined && present === (await this.#canonical(table, before)) ? before : [];
+    const known = new Map(left.map((unit) => [unitIdOf(unit), JSON.stringify(unit)]));
+    for (const unit of wanted) {
+      if (known.get(unitIdOf(unit)) !== JSON.stringify(unit)) repairs.repaired.add(unitIdOf(unit));
+      known.delete(unitIdOf(unit));
+    }
+    for (const id of known.keys()) repairs.removed.push(`${id} in table ${family} ${name}`);
   }
 
   async #write(tables: readonly Table[], units: readonly FilterUnit[]): Promise<void> {
@@ -111,21 +122,23 @@ export class FilterTables {
       return `${table.believed.kind === 'absent' ? '' : drop}${textOf(table, units) ?? ''}`;
     });
     await runNft(this.runner, script.join(''));
-    for (const table of tables) {
-      const text = textOf(table, units);
-      table.believed = text === undefined ? { kind: 'absent' } : { kind: 'text', text };
-    }
+    for (const table of tables) table.believed = believedText(table, concerned(table, units));
   }
 
-  async #canonical(table: Table, units: readonly FilterUnit[], text: string): Promise<string> {
+  async #canonical(table: Table, own: readonly FilterUnit[]): Promise<string> {
+    const text = table.spec.render(table.spec.name, own);
     if (table.canonical?.text === text) return table.canonical.structure;
-    const own = concerned(table, units);
     const structure = await canonicalStructure(this.runner, table.spec.family, (name, flags) =>
       table.spec.render(name, own, flags),
     );
     table.canonical = { text, structure };
     return structure;
   }
+}
+
+function believedText(table: Table, own: readonly FilterUnit[]): Believed {
+  if (own.length === 0) return { kind: 'absent' };
+  return { kind: 'text', text: table.spec.render(table.spec.name, own), units: own };
 }
 
 function concerned(table: Table, units: readonly FilterUnit[]): readonly FilterUnit[] {

@@ -147,7 +147,7 @@ class LinuxDataPlane implements DataPlane {
         const peers = (await devices.read(link.name).catch(() => undefined))?.peers.keys() ?? [];
         return [
           `device ${link.name} (${link.engine})${link.up ? '' : ' down'} ${link.addresses.join(' ')}`.trimEnd(),
-          ...[...peers].map((key) => `peer ${link.name} ${key}`),
+          ...[...peers].sort().map((key) => `peer ${link.name} ${key}`),
         ];
       }),
       relays[4].inventory(),

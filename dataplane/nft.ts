@@ -3,18 +3,32 @@ import type { Runner } from './run.js';
 
 export type NftFamily = 'ip' | 'ip6' | 'inet' | 'arp';
 
-/** A table as the kernel has it. */
-export interface NftTable {
-  /** Everything but elements, handles and the table's name, in one canonical text. */
-  readonly structure: string;
-  /** Elements by set or map: key as nft writes it (`40001 . 203.0.113.7`), and a map's value. */
-  readonly elements: ReadonlyMap<string, ReadonlyMap<string, string>>;
-}
+/** Elements by set or map: key as nft writes it (`40001 . 203.0.113.7`), and a map's value. */
+export type NftElements = ReadonlyMap<string, ReadonlyMap<string, string>>;
 
 /** Undefined where there is no such table. */
-export async function listTable(runner: Runner, family: NftFamily, name: string): Promise<NftTable | undefined> {
+export async function listElements(runner: Runner, family: NftFamily, name: string): Promise<NftElements | undefined> {
+  const text = await unlessAbsent(runner.run('nft', ['-j', '-n', 'list', 'table', family, name]));
+  return text === undefined ? undefined : parseElements(text);
+}
+
+/**
+ * Everything of a table but its name, elements and counters, one line each; undefined where there is no such table. As
+ * text, since nft's JSON leaves out some statements, and 1.0.6 breaks it for a dormant table.
+ */
+export async function listStructure(runner: Runner, family: NftFamily, name: string): Promise<string | undefined> {
+  const text = await unlessAbsent(runner.run('nft', ['-n', '-s', '-t', 'list', 'table', family, name]));
+  return text
+    ?.split('\n')
+    .slice(1)
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && line !== 'flags dormant')
+    .join('\n');
+}
+
+async function unlessAbsent(answer: Promise<string>): Promise<string | undefined> {
   try {
-    return parseTable(await runner.run('nft', ['-j', '-n', 'list', 'table', family, name]));
+    return await answer;
   } catch (thrown) {
     if (thrown instanceof VpndError && /No such file or directory/.test(thrown.message)) return undefined;
     throw thrown;
@@ -40,9 +54,9 @@ export async function canonicalStructure(
   const remove = `table ${family} ${scratch} {}\ndelete table ${family} ${scratch}\n`;
   await runNft(runner, `${remove}${render(scratch, '  flags dormant\n')}`);
   try {
-    const table = await listTable(runner, family, scratch);
-    if (table === undefined) throw new VpndError('dataplane', 'nft lost a table that it had just made');
-    return table.structure;
+    const structure = await listStructure(runner, family, scratch);
+    if (structure === undefined) throw new VpndError('dataplane', 'nft lost a table that it had just made');
+    return structure;
   } finally {
     await runNft(runner, remove);
   }
@@ -51,25 +65,15 @@ export async function canonicalStructure(
 type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
 /** Reads `nft -j list table`. Throws VpndError `dataplane` for anything that is not that. */
-export function parseTable(text: string): NftTable {
-  const structure: string[] = [];
+export function parseElements(text: string): NftElements {
   const elements = new Map<string, ReadonlyMap<string, string>>();
   for (const item of field(parse(text), 'nftables') as readonly Json[]) {
     const [kind, body] = Object.entries(item as { [key: string]: Json })[0] ?? [];
-    if (kind === undefined || kind === 'metainfo' || !isObject(body)) continue;
-    if (kind === 'table') continue;
-    const { handle: _handle, table: _table, elem, ...rest } = body;
-    if (kind === 'set' || kind === 'map') {
-      elements.set(String(rest.name), readElements(Array.isArray(elem) ? elem : []));
-    }
-    structure.push(JSON.stringify([kind, rest]));
+    if ((kind !== 'set' && kind !== 'map') || !isObject(body)) continue;
+    elements.set(String(body.name), readElements(Array.isArray(body.elem) ? body.elem : []));
   }
-  return { structure: structure.sort(bySetsFirst).join('\n'), elements };
+  return elements;
 }
-
-/** Sets have no order among themselves; rules have, and a stable sort keeps it. */
-const bySetsFirst = (a: string, b: string): number => rank(a).localeCompare(rank(b));
-const rank = (line: string): string => (line.startsWith('["rule"') ? 'z' : line);
 
 function readElements(list: readonly Json[]): Map<string, string> {
   const out = new Map<string, string>();

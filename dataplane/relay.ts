@@ -4,7 +4,7 @@ import { type IpAddress, type Port, parseIp } from '../src/model/address.js';
 import { type RelayObservation, type RelayUnit, type UnitId, unitIdOf } from '../src/model/dataplane.js';
 import { VpndError } from '../src/model/errors.js';
 import { type Millis, seconds } from '../src/model/time.js';
-import { canonicalStructure, listTable, type NftTable, runNft } from './nft.js';
+import { canonicalStructure, listElements, listStructure, type NftElements, runNft } from './nft.js';
 import {
   elementText,
   isLearned,
@@ -62,8 +62,8 @@ export class RelayTable {
       try {
         const table = this.#believed === undefined ? await this.#list() : undefined;
         const wanted = decide(this.#believed ?? new Map());
-        const damaged = attempt > 1 && table !== undefined && table.structure !== (await this.#canonical());
-        if (damaged && wanted.size > 0) await this.#rebuild(wanted, table);
+        const suspicious = attempt > 1 && table !== undefined && wanted.size > 0;
+        if (suspicious && (await this.#damaged())) await this.#rebuild(wanted, table);
         else await this.#change(wanted, table);
         return;
       } catch (thrown) {
@@ -91,7 +91,7 @@ export class RelayTable {
       if (id !== undefined && !same(element, present.get(key))) repairs.repaired.add(id);
     }
     for (const port of strangers) repairs.removed.push(`relay port ${port}`);
-    if (table !== undefined && wanted.size > 0 && table.structure !== (await this.#canonical())) {
+    if (table !== undefined && wanted.size > 0 && (await this.#damaged())) {
       for (const id of ids.values()) repairs.repaired.add(id);
       await this.#rebuild(wanted, table);
     } else if (table !== undefined && wanted.size === 0 && strangers.size === 0) {
@@ -102,29 +102,29 @@ export class RelayTable {
   }
 
   async observe(): Promise<readonly RelayObservation[]> {
-    const table = await listTable(this.runner, this.family, this.name);
-    const ips = table?.elements.get('ep_ip');
-    const ports = table?.elements.get('ep_port');
-    return [...(table?.elements.get('local')?.keys() ?? [])].map((port) => ({
+    const table = await listElements(this.runner, this.family, this.name);
+    const ips = table?.get('ep_ip');
+    const ports = table?.get('ep_port');
+    return [...(table?.get('local')?.keys() ?? [])].map((port) => ({
       port: Number(port) as Port,
       learned: learnedEndpoint(ips?.get(port), ports?.get(port)),
     }));
   }
 
   async inventory(): Promise<readonly string[]> {
-    const table = await listTable(this.runner, this.family, this.name);
+    const table = await listElements(this.runner, this.family, this.name);
     if (table === undefined) return [];
-    return [`table ${this.family} ${this.name}: ${table.elements.get('ours')?.size ?? 0} relay ports`];
+    return [`table ${this.family} ${this.name}: ${table.get('ours')?.size ?? 0} relay ports`];
   }
 
   /** Fills `#believed` from the kernel. */
-  async #list(): Promise<NftTable | undefined> {
-    const table = await listTable(this.runner, this.family, this.name);
+  async #list(): Promise<NftElements | undefined> {
+    const table = await listElements(this.runner, this.family, this.name);
     this.#believed = table === undefined ? undefined : elementsOf(table);
     return table;
   }
 
-  async #change(wanted: Map<string, RelayElement>, table: NftTable | undefined): Promise<void> {
+  async #change(wanted: Map<string, RelayElement>, table: NftElements | undefined): Promise<void> {
     const present = this.#believed;
     if (wanted.size === 0) {
       // Nothing is relayed any more: no traffic to disturb, and no table is the cleanest state.
@@ -170,12 +170,12 @@ export class RelayTable {
    * A port given out again within 2 s may still count its former peer's tuple as known, and would not learn it for as
    * long: such tuples are deleted. Only looked for where a port is new, and cheap there.
    */
-  async #staleTuples(add: readonly RelayElement[], table: NftTable | undefined) {
+  async #staleTuples(add: readonly RelayElement[], table: NftElements | undefined) {
     const fresh = new Set(add.filter((e) => e.set === 'ours').map((e) => e.port));
     const recent = [...fresh].some((port) => this.#lately.has(port));
     if (!recent) return [];
-    const listed = table ?? (await listTable(this.runner, this.family, this.name));
-    const keys = [...(listed?.elements.get('current')?.keys() ?? [])];
+    const listed = table ?? (await listElements(this.runner, this.family, this.name));
+    const keys = [...(listed?.get('current')?.keys() ?? [])];
     return keys.filter((key) => fresh.has(portOf('current', key))).map((key) => ({ set: 'current' as const, key }));
   }
 
@@ -183,10 +183,10 @@ export class RelayTable {
   readonly #lately = new Map<Port, Millis>();
 
   /** The whole table anew, atomically, carrying over what its packets had taught it. */
-  async #rebuild(wanted: Map<string, RelayElement>, table: NftTable | undefined): Promise<void> {
+  async #rebuild(wanted: Map<string, RelayElement>, table: NftElements | undefined): Promise<void> {
     const lists = new Map<RelaySet, string[]>(RELAY_SETS.map((set) => [set, []]));
     for (const element of wanted.values()) {
-      const learned = isLearned(element.set) ? table?.elements.get(element.set)?.get(element.key) : undefined;
+      const learned = isLearned(element.set) ? table?.get(element.set)?.get(element.key) : undefined;
       lists.get(element.set)?.push(elementText({ key: element.key, value: learned ?? element.value }));
     }
     const drop = table === undefined ? '' : dropTable(this.family, this.name);
@@ -204,11 +204,12 @@ export class RelayTable {
     return wanted;
   }
 
-  async #canonical(): Promise<string> {
+  /** Whether somebody changed the rules, chains or sets. */
+  async #damaged(): Promise<boolean> {
     this.#structure ??= await canonicalStructure(this.runner, this.family, (name, flags) =>
       renderRelayTable(this.family, name, undefined, flags),
     );
-    return this.#structure;
+    return (await listStructure(this.runner, this.family, this.name)) !== this.#structure;
   }
 }
 
@@ -216,10 +217,10 @@ export class RelayTable {
 const same = (a: RelayElement, b: RelayElement | undefined): boolean =>
   b !== undefined && (isLearned(a.set) || a.value === b.value);
 
-function elementsOf(table: NftTable): Map<string, RelayElement> {
+function elementsOf(table: NftElements): Map<string, RelayElement> {
   const out = new Map<string, RelayElement>();
   for (const set of RELAY_SETS) {
-    for (const [key, value] of table.elements.get(set) ?? []) {
+    for (const [key, value] of table.get(set) ?? []) {
       out.set(`${set} ${key}`, { set, key, value, port: portOf(set, key) });
     }
   }

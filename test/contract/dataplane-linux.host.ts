@@ -1,0 +1,11 @@
+import t from 'tap';
+import { createLab } from '../../chaos/lab/index.js';
+import { openOnHost } from '../support/namespace-dataplane.js';
+import { dataPlaneContract } from './dataplane.suite.js';
+
+t.test('Linux, in a namespace of its own', async (t) => {
+  const lab = await createLab();
+  t.teardown(() => lab.close());
+  const host = await lab.publicHost('host', { ipv4: '198.51.100.1', ipv6: '2001:db8::1' });
+  dataPlaneContract(t, { open: () => openOnHost(host, { owner: 'supernode', engine: 'auto' }), randomSteps: 40 });
+});

@@ -1,0 +1,251 @@
+import type { Test } from 'tap';
+import type { DataPlane } from '../../src/core/ports/dataplane.js';
+import { type Unit, type UnitId, unitIdOf } from '../../src/model/dataplane.js';
+import {
+  at,
+  cidrs,
+  device,
+  egress,
+  fullTunnel,
+  ip,
+  keyPair,
+  name,
+  peer,
+  port,
+  relay,
+} from '../support/namespace-units.js';
+import { seededRandom } from '../support/seeded-random.js';
+
+export interface Subject {
+  readonly open: () => Promise<DataPlane>;
+  readonly randomSteps: number;
+}
+
+/** Everything that one node may hold at once. */
+const ALL: readonly Unit[] = [
+  device('wg-a'),
+  peer('wg-a', 2, { endpoint: at('198.51.100.9', 5000), keepalive: 25, presharedKey: keyPair(90).publicKey }),
+  peer('wg-a', 3, { allowedIps: cidrs('10.200.0.3/32', 'fd7a:7670:6e64::3/128') }),
+  egress('wg-a'),
+  device('wg-b', { privateKey: keyPair(4).privateKey, addresses: cidrs('10.200.0.2/32', 'fd7a:7670:6e64::2/128') }),
+  peer('wg-b', 5, { allowedIps: cidrs('0.0.0.0/0', '::/0'), endpoint: at('198.51.100.1', 40_001), keepalive: 25 }),
+  fullTunnel('wg-b'),
+  relay(40_001),
+  relay(40_002, { next: { kind: 'pair', port: port(40_003) } }),
+  relay(40_003, { vouched: [ip('198.51.100.10'), ip('198.51.100.11')], next: { kind: 'pair', port: port(40_002) } }),
+  relay(40_004, {
+    localIp: ip('2001:db8::1'),
+    vouched: [ip('2001:db8::20')],
+    next: { kind: 'hop', endpoint: at('2001:db8::2', 41_004) },
+  }),
+];
+
+/** Addresses that no relay may serve, hop to or be on (row 25 of the security classes). */
+const NEVER = ['127.0.0.1', '127.1.2.3', '0.0.0.0', '169.254.169.254', '224.0.0.1', '240.0.0.1', '255.255.255.255'];
+const NEVER_6 = ['::1', '::', 'fe80::1', 'ff02::1', '64:ff9b::7f00:1'];
+
+/** One suite over every data plane: the in-memory twin and Linux. */
+export function dataPlaneContract(t: Test, subject: Subject): void {
+  const open = async (t: Test): Promise<DataPlane> => {
+    const plane = await subject.open();
+    await plane.reconcile([]);
+    t.teardown(async () => {
+      await plane.reconcile([]);
+      await plane.close();
+    });
+    return plane;
+  };
+
+  t.test('what is put is there, and nothing is left of what is removed', async (t) => {
+    const plane = await open(t);
+    t.same(await plane.inventory(), []);
+    await plane.apply({ put: ALL });
+    t.not((await plane.inventory()).length, 0);
+    const peers = await plane.observePeers();
+    t.same(peers.map((one) => one.publicKey).sort(), [2, 3, 5].map((n) => keyPair(n).publicKey).sort());
+    t.match(
+      peers.find((one) => one.publicKey === keyPair(2).publicKey),
+      { device: 'wg-a', endpoint: at('198.51.100.9', 5000), rxBytes: 0 },
+    );
+    t.notOk(peers.some((one) => one.lastHandshake !== undefined));
+    const relays = [...(await plane.observeRelays())].sort((a, b) => a.port - b.port);
+    t.same(
+      relays.map((one) => [one.port, one.learned]),
+      [40_001, 40_002, 40_003, 40_004].map((n) => [n, undefined]),
+    );
+    await plane.apply({ remove: ALL.map(unitIdOf) });
+    t.same(await plane.inventory(), []);
+  });
+
+  t.test('doing it again changes nothing', async (t) => {
+    const plane = await open(t);
+    await plane.apply({ put: ALL });
+    const inventory = await plane.inventory();
+    await plane.apply({ put: ALL });
+    t.same(await plane.inventory(), inventory);
+    for (let i = 0; i < 2; i++) t.same(await plane.reconcile(ALL), { repaired: [], removed: [] });
+  });
+
+  t.test('reconcile says what was missing, what was different and what nobody wants', async (t) => {
+    const plane = await open(t);
+    const first = await plane.reconcile(ALL);
+    t.same([...first.repaired].sort(), ALL.map(unitIdOf).sort());
+    t.same(first.removed, []);
+    const changed = ALL.map((unit) =>
+      unit.kind === 'peer' && unit.publicKey === keyPair(3).publicKey
+        ? { ...unit, keepalive: 7 }
+        : unit.kind === 'relay' && unit.port === 40_001
+          ? { ...unit, next: { kind: 'hop' as const, endpoint: at('198.51.100.3', 41_001) } }
+          : unit.kind === 'device' && unit.name === 'wg-a'
+            ? { ...unit, mtu: 1400 }
+            : unit,
+    );
+    const second = await plane.reconcile(changed);
+    t.same([...second.repaired].sort(), ['device/wg-a', `peer/wg-a/${keyPair(3).publicKey}`, 'relay/40001'].sort());
+    const third = await plane.reconcile(changed.filter((unit) => unit.kind !== 'relay' && unit.kind !== 'full-tunnel'));
+    t.same(third.repaired, []);
+    t.not(third.removed.length, 0);
+    const last = await plane.reconcile([]);
+    t.not(last.removed.length, 0);
+    t.same(await plane.inventory(), []);
+    t.same(await plane.reconcile([]), { repaired: [], removed: [] });
+  });
+
+  t.test('removing what is absent is no error', async (t) => {
+    const plane = await open(t);
+    await plane.apply({ remove: ALL.map(unitIdOf) });
+    await plane.apply({ put: [device('wg-a')] });
+    await plane.apply({ remove: [unitIdOf(peer('wg-a', 9)), 'relay/40009' as UnitId, 'device/lo' as UnitId] });
+    t.same((await plane.reconcile([device('wg-a')])).repaired, []);
+  });
+
+  t.test('a device takes its peers along', async (t) => {
+    const plane = await open(t);
+    await plane.apply({ put: [device('wg-a'), peer('wg-a', 2)] });
+    await plane.apply({ remove: ['device/wg-a' as UnitId] });
+    t.same(await plane.observePeers(), []);
+    await plane.apply({ put: [device('wg-a')] });
+    t.same(await plane.observePeers(), []);
+  });
+
+  t.test('an endpoint that is put anew counts, and one that is left out stays', async (t) => {
+    const plane = await open(t);
+    const endpoint = async () => (await plane.observePeers())[0]?.endpoint;
+    await plane.apply({ put: [device('wg-a'), peer('wg-a', 2, { endpoint: at('198.51.100.9', 5000) })] });
+    await plane.apply({ put: [peer('wg-a', 2, { endpoint: at('2001:db8::9', 5001) })] });
+    t.same(await endpoint(), at('2001:db8::9', 5001));
+    await plane.apply({ put: [peer('wg-a', 2, { keepalive: 5 })] });
+    t.same(await endpoint(), at('2001:db8::9', 5001));
+  });
+
+  t.test('what must not reach the kernel is refused and changes nothing', async (t) => {
+    const plane = await open(t);
+    const bad: Unit[] = [
+      peer('wg-none', 2),
+      egress('wg-none'),
+      fullTunnel('wg-none'),
+      device('wg a' as string),
+      device('wg-a', { mtu: 10 }),
+      device('wg-a', { privateKey: 'short' as never }),
+      relay(0),
+      relay(40_001, { vouched: [ip('2001:db8::1')] }),
+      relay(40_001, { next: { kind: 'pair', port: port(40_001) } }),
+      relay(40_001, { next: { kind: 'hop', endpoint: at('198.51.100.1', 53) } }),
+      relay(40_001, { next: { kind: 'hop', endpoint: at('192.168.1.1', 53) } }),
+      relay(40_001, { next: { kind: 'hop', endpoint: at('1.2.3.4; flush ruleset', 53) } }),
+      ...NEVER.flatMap((address) => [
+        relay(40_001, { next: { kind: 'hop', endpoint: at(address, 4000) } }),
+        relay(40_001, { vouched: [ip(address)] }),
+        relay(40_001, { localIp: ip(address) }),
+      ]),
+      ...NEVER_6.flatMap((address) => [
+        relay(40_001, { localIp: ip('2001:db8::1'), vouched: [], next: { kind: 'hop', endpoint: at(address, 4000) } }),
+        relay(40_001, { localIp: ip('2001:db8::1'), vouched: [ip(address)] }),
+      ]),
+    ];
+    for (const unit of bad) {
+      await t.rejects(plane.apply({ put: [unit] }), { code: 'bad-config' }, JSON.stringify(unit));
+    }
+    await t.rejects(plane.reconcile([relay(40_001, { vouched: [ip('127.0.0.1')] })]), { code: 'bad-config' });
+    t.same(await plane.inventory(), []);
+  });
+
+  t.test('a refused change does not take along those asked for at the same moment', async (t) => {
+    const plane = await open(t);
+    const results = await Promise.allSettled([
+      plane.apply({ put: [device('wg-a'), peer('wg-a', 2)] }),
+      plane.apply({ put: [peer('wg-none', 3)] }),
+      plane.apply({ put: [relay(40_001)] }),
+    ]);
+    t.same(
+      results.map((result) => result.status),
+      ['fulfilled', 'rejected', 'fulfilled'],
+    );
+    t.same(await plane.reconcile([device('wg-a'), peer('wg-a', 2), relay(40_001)]), { repaired: [], removed: [] });
+  });
+
+  t.test('a hundred changes at one moment all arrive', async (t) => {
+    const plane = await open(t);
+    await plane.apply({ put: [device('wg-a')] });
+    const peers = Array.from({ length: 100 }, (_, i) => peer('wg-a', 100 + i));
+    await Promise.all(
+      peers.flatMap((unit, i) => [plane.apply({ put: [unit] }), plane.apply({ put: [relay(41_000 + i)] })]),
+    );
+    t.equal((await plane.observePeers()).length, 100);
+    t.equal((await plane.observeRelays()).length, 100);
+    await Promise.all(peers.map((unit) => plane.apply({ remove: [unitIdOf(unit)] })));
+    t.equal((await plane.observePeers()).length, 0);
+  });
+
+  t.test('in whatever order units come and go, the kernel holds their fold', async (t) => {
+    const plane = await open(t);
+    const seed = Number(process.env.SEED ?? 20_260_101);
+    t.comment(`SEED=${seed}`);
+    const random = seededRandom(seed);
+    const pick = <T>(list: readonly T[]): T => list[Math.floor(random.fraction() * list.length)] as T;
+    const variants: readonly Unit[] = [
+      ...ALL,
+      device('wg-a', { mtu: 1380, addresses: cidrs('10.200.0.1/13') }),
+      peer('wg-a', 2, { keepalive: 3, allowedIps: cidrs('10.200.1.2/32') }),
+      fullTunnel('wg-b', { table: 300, ipv6: 'block', exempt: [] }),
+      fullTunnel('wg-a', { table: 299, sources: [ip('10.200.0.9')] }),
+      egress('wg-a', { ipv6: false }),
+      relay(40_001, { vouched: [ip('198.51.100.21'), ip('198.51.100.22')] }),
+      relay(40_001, { localIp: ip('2001:db8::1'), vouched: [], next: { kind: 'pair', port: port(40_005) } }),
+    ];
+    const model = new Map<UnitId, Unit>();
+    for (let step = 0; step < subject.randomSteps; step++) {
+      const put = new Map<UnitId, Unit>();
+      const remove = new Set<UnitId>();
+      for (let i = 0; i < 3; i++) {
+        if (random.fraction() < 0.6) {
+          const unit = pick(variants);
+          put.set(unitIdOf(unit), unit);
+        } else remove.add(unitIdOf(pick(variants)));
+      }
+      for (const id of put.keys()) remove.delete(id);
+      const gone = [...remove].flatMap((id) => (id.startsWith('device/') ? [id.slice('device/'.length)] : []));
+      for (const [id, unit] of [...model, ...put]) {
+        if (!('device' in unit)) continue;
+        const has =
+          !gone.includes(unit.device) &&
+          (model.has(`device/${unit.device}` as UnitId) || put.has(`device/${unit.device}` as UnitId));
+        if (!has) put.delete(id);
+        if (!has && model.has(id)) remove.add(id);
+      }
+      for (const id of remove) model.delete(id);
+      for (const [id, unit] of put) model.set(id, unit);
+      await plane.apply({ put: [...put.values()], remove: [...remove] });
+      const difference = await plane.reconcile([...model.values()]);
+      if (!t.same(difference, { repaired: [], removed: [] }, `step ${step}, SEED=${seed}`)) return;
+    }
+    for (const id of [...model.keys()].sort(() => random.fraction() - 0.5)) await plane.apply({ remove: [id] });
+    t.same(await plane.inventory(), []);
+  });
+
+  t.test('a closed data plane refuses', async (t) => {
+    const plane = await subject.open();
+    await plane.close();
+    await t.rejects(plane.apply({ put: [device(name('wg-a'))] }), { code: 'closed' });
+  });
+}
