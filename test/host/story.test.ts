@@ -12,7 +12,7 @@ t.test('a laptop reaches the web through a home exit behind NAT, across two supe
   t.equal(await overlay.seenIp(), ADDRESSES.clientHome, 'before, the web server sees the client’s own address');
 
   await t.test('vpnd exits lists the exit', async (t) => {
-    const { exits } = await client.json<{ exits: { region: string; supernodeId: string }[] }>('exits');
+    const exits = await client.json<{ region: string }[]>('exits');
     t.match(exits, [{ region: 'us' }]);
   });
 

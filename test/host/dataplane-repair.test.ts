@@ -1,0 +1,192 @@
+import { rmSync, writeFileSync } from 'node:fs';
+import t, { type Test } from 'tap';
+import { createLab, type Host } from '../../chaos/lab/index.js';
+import type { UnitId } from '../../src/model/dataplane.js';
+import { openOnHost } from '../support/namespace-dataplane.js';
+import { at, cidrs, device, egress, fullTunnel, keyPair, peer, relay } from '../support/namespace-units.js';
+
+t.setTimeout(240_000);
+
+const UNITS = [
+  device('wg-a', { listenPort: 51_820 as never }),
+  peer('wg-a', 2, { endpoint: at('198.51.100.9', 5000), keepalive: 25 }),
+  egress('wg-a'),
+  device('wg-b', { privateKey: keyPair(4).privateKey, addresses: cidrs('10.200.0.2/32') }),
+  fullTunnel('wg-b'),
+  relay(40_001),
+  relay(40_002),
+];
+
+async function host(t: Test): Promise<Host> {
+  const lab = await createLab();
+  t.teardown(() => lab.close());
+  return await lab.publicHost('host', { ipv4: '198.51.100.1', ipv6: '2001:db8::1' });
+}
+
+const open = (on: Host, more = {}) => openOnHost(on, { owner: 'supernode', engine: 'auto', ...more });
+
+t.test('what somebody else takes away or changes is put right, and named', async (t) => {
+  const on = await host(t);
+  const plane = await open(on);
+  await plane.reconcile(UNITS);
+  const relays = ['relay/40001', 'relay/40002'];
+  const damages: readonly (readonly [string, () => Promise<unknown>, readonly string[]])[] = [
+    ['the relay table', () => on.nft('delete table ip vpnd_supernode'), relays],
+    ['a relay chain', () => on.nft('delete chain ip vpnd_supernode post'), relays],
+    ['the rules of a chain', () => on.nft('flush chain ip vpnd_supernode learn'), relays],
+    ['a rule more', () => on.nft('insert rule ip vpnd_supernode pre accept'), relays],
+    ['one element', () => on.nft('delete element ip vpnd_supernode next_ip { 40001 }'), ['relay/40001']],
+    [
+      'a changed element',
+      () =>
+        on.nft(
+          'delete element ip vpnd_supernode next_ip { 40002 }; add element ip vpnd_supernode next_ip { 40002 : 198.51.100.66 }',
+        ),
+      ['relay/40002'],
+    ],
+    ['the filter table', () => on.nft('delete table inet vpnd_supernode'), ['egress/wg-a', 'full-tunnel/wg-b']],
+    ['a filter chain', () => on.nft('flush chain inet vpnd_supernode forward'), ['egress/wg-a', 'full-tunnel/wg-b']],
+    [
+      'a peer',
+      () => on.exec(['wg', 'set', 'wg-a', 'peer', keyPair(2).publicKey, 'remove']),
+      [`peer/wg-a/${keyPair(2).publicKey}`],
+    ],
+    [
+      'a peer’s addresses',
+      () => on.exec(['wg', 'set', 'wg-a', 'peer', keyPair(2).publicKey, 'allowed-ips', '10.9.9.9/32']),
+      [`peer/wg-a/${keyPair(2).publicKey}`],
+    ],
+    ['an address', () => on.ip('addr del 10.200.0.1/13 dev wg-a'), ['device/wg-a', 'egress/wg-a']],
+    ['the MTU', () => on.ip('link set wg-a mtu 1300'), ['device/wg-a']],
+    ['a rule', () => on.ip('rule del priority 6130'), ['full-tunnel/wg-b']],
+    ['a route', () => on.ip('route flush table 51820'), ['full-tunnel/wg-b']],
+    ['forwarding', () => on.sysctl('net.ipv4.ip_forward=0'), ['egress/wg-a', ...relays]],
+    ['a device', () => on.ip('link del wg-a'), ['device/wg-a', 'egress/wg-a', `peer/wg-a/${keyPair(2).publicKey}`]],
+  ];
+  for (const [what, damage, expected] of damages) {
+    await damage();
+    const { repaired, removed } = await plane.reconcile(UNITS);
+    // Removing an address takes the routes of its device's network along, which is no unit of its own.
+    const named =
+      what === 'an address' ? repaired.filter((id) => id !== 'egress/wg-a').concat('egress/wg-a' as UnitId) : repaired;
+    t.same([...named].sort(), [...expected].sort(), what);
+    t.same(removed, [], what);
+    t.same(await plane.reconcile(UNITS), { repaired: [], removed: [] }, `${what}, once more`);
+  }
+  // A change finds out by itself that the table it counted on has gone.
+  await on.nft('delete table ip vpnd_supernode');
+  await plane.apply({ put: [relay(40_003)] });
+  t.same((await plane.reconcile([...UNITS, relay(40_003)])).removed, []);
+});
+
+t.test('residue goes, foreign state stays', async (t) => {
+  const on = await host(t);
+  const first = await open(on);
+  await first.reconcile(UNITS);
+  await first.crash();
+  await on.nft('table ip foreign { chain c { type filter hook input priority 0; counter; }; }');
+  await on.nft('table inet vpnd_exit { chain c { counter; }; }');
+  await on.ip(
+    'link add foreign0 type veth peer name foreign1',
+    'rule add to 192.0.2.1 lookup 77 priority 6100',
+    'route add 192.0.2.0/24 via 198.51.100.254',
+    'route add unreachable 192.0.2.1 table 77 proto 118',
+  );
+  const snapshot = async () => [
+    await on.exec(['nft', 'list', 'table', 'ip', 'foreign']),
+    await on.exec(['nft', 'list', 'table', 'inet', 'vpnd_exit']),
+    await on.exec(['ip', 'rule']),
+    await on.exec(['ip', 'route', 'show', 'table', 'all', 'proto', '118']),
+    await on.exec(['ip', 'link', 'show', 'foreign0']),
+  ];
+  const second = await open(on);
+  t.match(await second.inventory(), new Set(await second.inventory()), 'a new process sees what the old one left');
+  const { removed } = await second.reconcile([]);
+  t.ok(removed.some((line) => line.includes('wg-a')) && removed.some((line) => line.includes('40001')));
+  t.same(await second.inventory(), []);
+  const before = await snapshot();
+  await second.reconcile(UNITS);
+  await second.reconcile([]);
+  t.same(await snapshot(), before);
+  t.match(before[2], /192\.0\.2\.1/);
+});
+
+t.test('a restarted process adopts everything as it is', async (t) => {
+  const on = await host(t);
+  const first = await open(on);
+  await first.reconcile(UNITS);
+  const pids = on.pids();
+  await first.crash();
+  const second = await open(on);
+  t.same(await second.reconcile(UNITS), { repaired: [], removed: [] });
+  if (second.engine === 'userspace') {
+    const daemons = await Promise.all(pids.map((pid) => on.run(['readlink', `/proc/${pid}/exe`])));
+    t.equal(daemons.filter((one) => one.stdout.includes('wireguard-go')).length, 2, 'wireguard-go lives on');
+  }
+});
+
+t.test('a device that is somebody else’s is refused and left alone', async (t) => {
+  const on = await host(t);
+  await on.ip('link add wg-a type veth peer name other');
+  const plane = await open(on);
+  await t.rejects(plane.apply({ put: [device('wg-a')] }), { code: 'dataplane', message: /not vpnd's.*--interface/ });
+  await plane.apply({ remove: ['device/wg-a' as UnitId] });
+  await plane.reconcile([]);
+  t.match(await on.exec(['ip', 'link', 'show', 'wg-a']), 'wg-a@other');
+  await t.rejects(plane.reconcile([device('wg-a'), relay(40_001)]), { code: 'dataplane' });
+  t.match(await plane.inventory(), [/vpnd_supernode: 1 relay/], 'what can be put right is, all the same');
+});
+
+t.test('a device keeps its handshakes when only its key’s owner says the same again', async (t) => {
+  const on = await host(t);
+  const plane = await open(on);
+  await plane.apply({ put: [device('wg-a'), peer('wg-a', 2)] });
+  await plane.apply({ put: [device('wg-a', { privateKey: keyPair(3).privateKey, mtu: 1380 })] });
+  t.equal((await on.exec(['wg', 'show', 'wg-a', 'public-key'])).trim(), keyPair(3).publicKey);
+  t.equal((await plane.observePeers()).length, 1);
+  await t.rejects(
+    plane.apply({
+      put: [device('wg-b', { listenPort: 51_000 as never }), device('wg-c', { listenPort: 51_000 as never })],
+    }),
+    { code: 'port-in-use' },
+  );
+  t.notMatch((await plane.inventory()).join('\n'), /wg-[bc]/, 'and nothing of the refused change is left');
+});
+
+t.test('a socket that a dead wireguard-go left is no obstacle', async (t) => {
+  const on = await host(t);
+  const plane = await open(on, { engine: 'userspace' });
+  await plane.apply({ put: [device('wg-a')] });
+  for (const pid of on.pids()) {
+    const exe = await on.run(['readlink', `/proc/${pid}/exe`]);
+    if (exe.stdout.includes('wireguard-go')) process.kill(pid, 'SIGKILL');
+  }
+  const { repaired } = await plane.reconcile([device('wg-a')]);
+  t.same(repaired, ['device/wg-a']);
+  t.same(await plane.reconcile([device('wg-a')]), { repaired: [], removed: [] });
+});
+
+t.test('what the machine lacks is said in one line', async (t) => {
+  const on = await host(t);
+  const empty = `${on.directory}/bin`;
+  await on.exec(['mkdir', '-p', empty]);
+  await t.rejects(open(on, { toolDirectories: [empty] }), { code: 'no-tool', message: /apt-get install iproute2/ });
+  await on.exec(['ln', '-s', '/usr/sbin/ip', `${empty}/ip`]);
+  await t.rejects(open(on, { toolDirectories: [empty] }), { code: 'no-nft', message: /apt-get install nftables/ });
+  await on.exec(['ln', '-s', '/usr/sbin/nft', `${empty}/nft`]);
+  await t.rejects(open(on, { toolDirectories: [empty], engine: 'userspace' }), {
+    code: 'no-wireguard',
+    message: /apt-get install wireguard-go/,
+  });
+  writeFileSync(`${empty}/nft.bad`, '');
+  rmSync(`${empty}/nft.bad`);
+});
+
+t.test('relay ports are kept from other sockets, beside what others keep', async (t) => {
+  const on = await host(t);
+  await on.sysctl('net.ipv4.ip_local_reserved_ports=5000-5001');
+  const range = { relayPorts: { from: 40_000, to: 40_999 } };
+  await open(on, range);
+  await open(on, range);
+  t.equal((await on.exec(['sysctl', '-n', 'net.ipv4.ip_local_reserved_ports'])).trim(), '5000-5001,40000-40999');
+});
