@@ -16,7 +16,7 @@ help: ## this list
 setup: ## install what is missing, build; needs root for missing Debian packages
 	@scripts/setup
 
-demo: setup ## two homes, two supernodes, a tunnel and a failover on this machine; HOLD=1 keeps it up
+demo: setup ## two homes, two supernodes and a tunnel between them on this machine; HOLD=1 keeps it up
 	@node --enable-source-maps dist/chaos/demo.js
 
 test: setup check ## check, unit and host
@@ -37,7 +37,7 @@ kernel: setup ## what test/kernel/files.txt lists, in a virtual machine with ker
 	@scripts/setup kernel
 	@test/kernel/vm -t 3000 -- $(RUN) kernel
 
-bench-session: setup ## how fast sessions open, against the peers
+bench-session: setup ## how fast sessions open, and what idle streams cost
 	@node --enable-source-maps dist/bench/session.js
 
 clean: ## remove what killed tests left in the system, and everything built
