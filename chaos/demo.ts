@@ -63,7 +63,7 @@ async function relayConntrack({ a, b }: Overlay): Promise<number> {
   const counts = await Promise.all(
     [a, b].map(async (node) => {
       const listed = await node.host.run(['conntrack', '-L', '-p', 'udp']);
-      return listed.stdout.split('\n').filter((line) => /dport=4\d{4}\b/.test(line)).length;
+      return listed.stdout.split('\n').filter((line) => /dport=4\d{3}[1-9]\b/.test(line)).length;
     }),
   );
   return counts.reduce((sum, count) => sum + count, 0);

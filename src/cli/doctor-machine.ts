@@ -1,15 +1,20 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { type HostCheck, hostChecks } from '../../dataplane/detect.js';
+import { CLOCK_TOLERANCE } from '../core/auth.js';
 import type { Role } from '../model/role.js';
+import type { Millis } from '../model/time.js';
 import { type Check, fail, ok, skip, type Verdict } from './doctor-report.js';
 
 /** A clock before this was never set: the certificates of any overlay are younger. */
 const PLAUSIBLE_SINCE = Date.UTC(2025, 0, 1);
 
 /** What this machine must offer to the role. base changes nothing in the kernel. */
-export function machineChecks(role: Role): readonly Check[] {
-  return [...(role === 'base' ? [] : forwardingChecks(hostChecks())), { name: 'clock', run: checkClock }];
+export function machineChecks(role: Role, clockOffset?: Millis): readonly Check[] {
+  return [
+    ...(role === 'base' ? [] : forwardingChecks(hostChecks())),
+    { name: 'clock', run: () => checkClock(clockOffset) },
+  ];
 }
 
 /** The data plane's own checks; a missing TUN device is no fault where the kernel has WireGuard itself. */
@@ -29,10 +34,16 @@ export function forwardingChecks(checks: readonly HostCheck[]): readonly Check[]
   }));
 }
 
-async function checkClock(): Promise<Verdict> {
+/** Against the supervisor's clock where a stream has been up, else by whether anything keeps this one right. */
+async function checkClock(offset: Millis | undefined): Promise<Verdict> {
   const now = new Date();
   const text = `${now.toISOString().slice(0, 19)}Z`;
   if (now.getTime() < PLAUSIBLE_SINCE) return fail(`the clock says ${text}`, 'set it, and keep it set (NTP)');
+  if (offset !== undefined) {
+    const apart = `${text}, ${Math.abs(offset / 1000).toFixed(1)} s ${offset < 0 ? 'ahead of' : 'behind'} the supernode's`;
+    if (Math.abs(offset) <= CLOCK_TOLERANCE) return ok(apart);
+    return fail(apart, 'set it (timedatectl set-ntp true); more than 5 minutes apart is refused');
+  }
   if (existsSync('/run/systemd/timesync/synchronized')) return ok(`${text}, kept by systemd-timesyncd`);
   const synchronized = await timedatectl();
   if (synchronized === 'yes') return ok(`${text}, kept by NTP`);

@@ -132,7 +132,7 @@ async function checkUdp(host: IpAddress, port: Port): Promise<Verdict> {
   if (seen === undefined) {
     return fail(
       `${at} does not answer by UDP`,
-      `allow outgoing UDP; without it sessions fall back to TCP, which is slower`,
+      'WireGuard needs it: allow outgoing UDP here, and the probe and relay ports at the supernode',
     );
   }
   return ok(`${at} answers by UDP, and sees this machine as ${formatHostPort(seen)} (IPv${familyOf(seen.ip)})`);

@@ -54,7 +54,7 @@ t.test('a laptop reaches the web through a home exit behind NAT, across two supe
   await t.test('the relays track no connection for it', async (t) => {
     for (const node of [a, b]) {
       const tracked = await node.host.run(['conntrack', '-L', '-p', 'udp']);
-      const relayed = tracked.stdout.split('\n').filter((line) => /port=4\d{4}\b/.test(line));
+      const relayed = tracked.stdout.split('\n').filter((line) => /port=4\d{3}[1-9]\b/.test(line));
       t.same(relayed, [], node.name);
       t.ok((await relayElements(node)) > 0, `${node.name} does relay`);
     }

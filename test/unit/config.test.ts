@@ -52,8 +52,8 @@ t.test('a daemon with nothing but what it needs has sensible settings', async (t
     listen: { host: '0.0.0.0', port: 443 },
     advertise: [{ host: '203.0.113.7', port: 443 }],
     relayIps: ['203.0.113.7'],
-    relayPorts: { from: 40000, to: 49999 },
-    probePort: 3478,
+    relayPorts: { from: 40001, to: 49999 },
+    probePort: 40000,
     egress: false,
     interface: 'wg-relay',
     wireguardPort: 51820,
@@ -181,10 +181,10 @@ t.test('what is wrong is said in one line that names the setting and where it ca
     [
       'supernode',
       { flags: { ...sn, 'probe-port': '40001' } },
-      '--probe-port: 40001 lies within --relay-ports 40000-49999',
+      '--probe-port: 40001 lies within --relay-ports 40001-49999',
     ],
     ['supernode', { flags: { ...sn, 'wireguard-port': '40001' } }, '--wireguard-port: 40001 lies within --relay-ports'],
-    ['supernode', { flags: { ...sn, 'wireguard-port': '3478' } }, '--wireguard-port: 3478 is the --probe-port too'],
+    ['supernode', { flags: { ...sn, 'wireguard-port': '40000' } }, '--wireguard-port: 40000 is the --probe-port too'],
     ['supernode', { flags: { ...sn, 'probe-port': '0' } }, "--probe-port: '0' is not a port from 1 to 65535, nor off"],
     [
       'supernode',

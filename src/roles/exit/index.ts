@@ -2,23 +2,26 @@ import type { ExitConfig } from '../../config/types.js';
 import { CommandExecutor } from '../../core/executor.js';
 import { NO_LOAD } from '../../model/directory.js';
 import type { AddressPlan } from '../../model/messages.js';
+import { seconds } from '../../model/time.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { Changes } from '../shared/changes.js';
 import type { NodeKeys } from '../shared/keys.js';
 import { joinOverlay } from '../shared/member.js';
+import { Periodic } from '../shared/periodic.js';
 import { reconcileRegularly, report } from '../shared/reconciler.js';
 import { nodeStatus } from '../shared/status.js';
 import { exitProjection } from './projection.js';
 import { exitSessions } from './status.js';
 
 const PLAN_FACT = 'address-plan';
+const COUNT_EVERY = seconds(5);
 
 /**
  * An exit: one stream up to a supernode, one WireGuard device, one peer on it per session. Rejects with what enrolment
  * or the data plane rejects with; the kernel is as it was then.
  */
 export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys: NodeKeys): Promise<RunningRole> {
-  const { log, dataplane, store } = ports;
+  const { log, dataplane, store, metrics } = ports;
   const changes = new Changes();
   const ipv6 = config.ipv6 === 'on' || (config.ipv6 === 'auto' && (await dataplane.uplinks()).ipv6);
   let plan = store.facts.get<AddressPlan>(PLAN_FACT);
@@ -68,6 +71,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       },
       command: async (command, supervisor) => {
         const done = await executor.execute(command, supervisor);
+        count();
         changes.notify();
         return done;
       },
@@ -77,7 +81,10 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
   const { upstream } = member;
   report(await executor.start(), log);
   const reconciler = reconcileRegularly(executor, ports);
+  const gauges = new Periodic('counting', COUNT_EVERY, count, ports);
+  count();
   reconciler.start();
+  gauges.start();
   member.start();
   log.info('exit started', { peer_id: keys.identity.id, region: member.membership().region });
 
@@ -94,6 +101,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     health: () => member.health(),
     stop: async () => {
       await member.stop();
+      await gauges.stop();
       await reconciler.stop();
       await executor.stop();
       if (executor.sessions().length > 0) {
@@ -105,4 +113,10 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       return [];
     },
   };
+
+  function count(): void {
+    const { length } = executor.sessions();
+    metrics.sessions.set(length);
+    metrics.wgPeers.set(length);
+  }
 }

@@ -11,7 +11,7 @@ import type { Membership } from '../../model/membership.js';
 import type { AuthResponse, Capabilities, News } from '../../model/messages.js';
 import type { MemberRole } from '../../model/role.js';
 import type { SessionDigest } from '../../model/session.js';
-import { type Instant, seconds } from '../../model/time.js';
+import { type Instant, type Millis, seconds, since } from '../../model/time.js';
 import type { ForwardingPorts, RolePorts } from '../ports.js';
 import {
   baseTargets,
@@ -70,6 +70,8 @@ export interface Member {
   tlsIdentity(): TlsIdentity;
   /** Whether UDP reaches the supernode; undefined before it was tried. */
   udp(): 'through' | 'blocked' | undefined;
+  /** The supervisor's clock less this machine's, as of the last connection. */
+  clockOffset(): Millis | undefined;
   health(): { readonly ok: boolean; readonly detail: string };
   start(): void;
   stop(): Promise<void>;
@@ -93,6 +95,7 @@ export async function joinOverlay(
   let enrolment = await enrolled(role, config, ports, keys);
   let membership = await currentMembership();
   let udp: 'through' | 'blocked' | undefined;
+  let clockOffset: Millis | undefined;
 
   const keep = (next: Enrolment) => {
     enrolment = next;
@@ -122,6 +125,7 @@ export async function joinOverlay(
     {
       up: (welcome, target) => {
         learn(welcome.supernodes);
+        clockOffset = since(welcome.serverTime, clock.now());
         void vouch(welcome, target);
         void Promise.resolve(handlers.up?.(welcome)).catch((err: unknown) =>
           log.error('taking up a connection failed', { err }),
@@ -177,6 +181,7 @@ export async function joinOverlay(
       return identity;
     },
     udp: () => udp,
+    clockOffset: () => clockOffset,
     health: () => {
       const { state, lastError } = upstream.status();
       return { ok: state === 'up', detail: state === 'up' ? 'connected' : (lastError?.message ?? state) };

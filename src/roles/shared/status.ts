@@ -1,8 +1,9 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { CommonConfig } from '../../config/types.js';
-import type { NodeStatusSchema } from '../../gen/vpnd/v1/admin_pb.js';
+import type { KnownSupernodeSchema, NodeStatusSchema } from '../../gen/vpnd/v1/admin_pb.js';
 import { Path as WirePath, Role as WireRole } from '../../gen/vpnd/v1/types_pb.js';
 import { formatHostPort } from '../../model/address.js';
+import type { SupernodeInfo } from '../../model/directory.js';
 import type { MemberRole, Path, Role } from '../../model/role.js';
 import type { RolePorts } from '../ports.js';
 import type { Member } from './member.js';
@@ -21,6 +22,7 @@ export function nodeStatus(role: MemberRole, config: CommonConfig, ports: RolePo
   const { upstream } = member;
   const link = upstream.status();
   const expect = link.supervisor?.expect;
+  const offset = member.clockOffset();
   return {
     role: wireRole(role),
     peerId: member.id,
@@ -36,7 +38,19 @@ export function nodeStatus(role: MemberRole, config: CommonConfig, ports: RolePo
       sinceMs: BigInt(link.since),
       latencyMs: link.latency ?? 0,
       lastError: link.lastError?.message ?? '',
+      ...(offset === undefined ? {} : { clockOffsetMs: BigInt(Math.round(offset)) }),
     },
-    problems: link.lastError === undefined || link.state === 'up' ? [] : [link.lastError.message],
+    supernodes: role === 'supernode' ? [] : member.supernodes().flatMap(known),
+    problems: problems(link.state === 'up' ? undefined : link.lastError?.message, member.udp()),
   };
+}
+
+const known = ({ id, region, addresses, probePort }: SupernodeInfo): MessageInitShape<typeof KnownSupernodeSchema>[] =>
+  addresses.map((address) => ({ peerId: id, region, address: formatHostPort(address), probePort: probePort ?? 0 }));
+
+function problems(notUp: string | undefined, udp: 'through' | 'blocked' | undefined): string[] {
+  const found = notUp === undefined ? [] : [notUp];
+  if (udp === 'blocked')
+    found.push('no UDP reaches the supernode, and WireGuard needs it: allow outgoing UDP (vpnd doctor)');
+  return found;
 }
