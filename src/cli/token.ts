@@ -62,7 +62,10 @@ export function tokenCommand(program: Command, io: Io): void {
         uses: check('--uses', options.uses, integer(1, 1_000_000)) ?? 1,
         note: options.note ?? '',
       };
-      const api = await findDaemon(options, 'base', io);
+      // Without --role: here it does not say which daemon to ask.
+      const { socket, stateDir } = options;
+      const chosen = { ...(socket === undefined ? {} : { socket }), ...(stateDir === undefined ? {} : { stateDir }) };
+      const api = await findDaemon(chosen, 'base', io);
       const made = await api.createToken(request);
       if (options.json) {
         io.out(`${JSON.stringify(toJson(CreateTokenResponseSchema, made, { alwaysEmitImplicit: true }))}\n`);
