@@ -1,0 +1,142 @@
+import { type MemoryDataPlane, memoryDataPlane } from '../../../dataplane/memory.js';
+import type { Clock } from '../../../src/core/ports/clock.js';
+import { sleep } from '../../../src/core/ports/clock.js';
+import type { Identity } from '../../../src/core/ports/crypto.js';
+import type { DataPlane, UnitChange } from '../../../src/core/ports/dataplane.js';
+import type { Log, LogFields } from '../../../src/core/ports/log.js';
+import type { Random } from '../../../src/core/ports/random.js';
+import type { IpAddress } from '../../../src/model/address.js';
+import type { VpndError } from '../../../src/model/errors.js';
+import type { PeerId } from '../../../src/model/ids.js';
+import type { WireGuardKeyPair } from '../../../src/model/keys.js';
+import { type Millis, ms } from '../../../src/model/time.js';
+import type { RunningRole } from '../../../src/roles/ports.js';
+import { type MemoryStore, openMemoryStore } from '../../../src/store/memory.js';
+import { type TestMetrics, testMetrics } from '../test-metrics.js';
+import type { ProcessClock } from './process-clock.js';
+import type { Tampering } from './tampering.js';
+
+export interface Line {
+  readonly at: number;
+  readonly node: string;
+  readonly level: 'debug' | 'info' | 'warn' | 'error';
+  readonly text: string;
+  readonly fields: LogFields;
+}
+
+/** A daemon that runs: it dies with its clock. */
+export interface Process {
+  readonly clock: ProcessClock;
+  readonly role: RunningRole;
+}
+
+/** A node of a world: what survives its process, its process while there is one, and the handles of a test. */
+export class Machine {
+  readonly kernel: MemoryDataPlane = memoryDataPlane();
+  readonly metrics: TestMetrics = testMetrics();
+  readonly tampering: Tampering = {};
+  store: MemoryStore = openMemoryStore();
+  process: Process | undefined;
+  /** Started and not yet running, or running. */
+  clock: ProcessClock | undefined;
+  ip: IpAddress;
+  /** Where its UDP comes from, if not from where its TCP does. */
+  udpIp: IpAddress | undefined;
+  powered = true;
+  /** How long the kernel takes for a change; a crash may come before or after it. */
+  kernelTakes: Millis = ms(0);
+  /** Asked before every change of the kernel; an error makes it fail. */
+  kernelFault: (change: UnitChange | 'reconcile') => VpndError | undefined = () => undefined;
+
+  constructor(
+    readonly name: string,
+    readonly role: 'base' | 'supernode' | 'exit' | 'client',
+    readonly identity: Identity,
+    readonly wireguard: WireGuardKeyPair,
+    readonly random: Random,
+    ip: IpAddress,
+    /** Starts its daemon on the given clock. */
+    readonly boot: (machine: Machine, clock: ProcessClock) => Promise<RunningRole>,
+  ) {
+    this.ip = ip;
+  }
+
+  get id(): PeerId {
+    return this.identity.id;
+  }
+
+  get running(): RunningRole {
+    if (this.process === undefined) throw new Error(`${this.name} is not running`);
+    return this.process.role;
+  }
+
+  print(): string {
+    return this.kernel.print();
+  }
+
+  /** Units of its kernel that belong to sessions: relay ports and WireGuard peers. */
+  sessionUnits(): readonly string[] {
+    return this.kernel
+      .print()
+      .split('\n')
+      .filter((line) => /^(peer|relay) /.test(line));
+  }
+
+  /** What its store holds of sessions: ledger entries in force, and the supernode's own books. */
+  sessionRecords(): readonly string[] {
+    const { ledger, facts } = this.store;
+    const inForce = ledger.sessions().filter((one) => one.desired.length > 0);
+    return [
+      ...inForce.map((one) => `ledger/${one.session}`),
+      ...facts.names('front/'),
+      ...facts.names('back/'),
+      ...facts.names('session').filter((name) => name === 'session'),
+    ];
+  }
+}
+
+/** The kernel as one process reaches it: a dead process changes nothing and hears nothing. */
+export function kernelOf(
+  machine: Machine,
+  clock: Clock & { readonly alive: boolean },
+  refresh: () => Promise<void>,
+): DataPlane {
+  const { kernel } = machine;
+  const never = new Promise<never>(() => {});
+  const change = async <T>(what: UnitChange | 'reconcile', act: () => Promise<T>): Promise<T> => {
+    if (machine.kernelTakes > 0) await sleep(clock, machine.kernelTakes);
+    if (!clock.alive) return never;
+    const fault = machine.kernelFault(what);
+    if (fault !== undefined) throw fault;
+    const done = await act();
+    if (machine.kernelTakes > 0) await sleep(clock, machine.kernelTakes);
+    return clock.alive ? done : never;
+  };
+  return {
+    engine: kernel.engine,
+    apply: (what) => change(what, () => kernel.apply(what)),
+    reconcile: (desired) => change('reconcile', () => kernel.reconcile(desired)),
+    observePeers: async () => {
+      await refresh();
+      return kernel.observePeers();
+    },
+    observeRelays: () => kernel.observeRelays(),
+    uplinks: () => kernel.uplinks(),
+    inventory: () => kernel.inventory(),
+    close: async () => {},
+  };
+}
+
+export function lineLog(lines: Line[], node: string, at: () => number, inherited: LogFields = {}): Log {
+  const write =
+    (level: Line['level']) =>
+    (text: string, fields: LogFields = {}) =>
+      void lines.push({ at: at(), node, level, text, fields: { ...inherited, ...fields } });
+  return {
+    debug: () => {},
+    info: write('info'),
+    warn: write('warn'),
+    error: write('error'),
+    child: (fields) => lineLog(lines, node, at, { ...inherited, ...fields }),
+  };
+}
