@@ -1,4 +1,4 @@
-import { accessSync, closeSync, constants, openSync, readFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { VpndError } from '../src/model/errors.js';
 import { err, ok, type Result } from '../src/model/result.js';
 import { createRunner, missingTool, type Runner } from './run.js';
@@ -13,6 +13,8 @@ export interface HostCheck {
 
 /** CAP_NET_ADMIN, bit 12 of a capability set (linux/capability.h). */
 const NET_ADMIN = 1n << 12n;
+/** Character device 10, 200 (the kernel's admin-guide/devices.txt), as stat(2) packs it. */
+const TUN_DEVICE = (10 << 8) | 200;
 
 /** Whether this process may change interfaces, routes and nftables. */
 export async function checkRoot(status: () => string = readStatus): Promise<CheckResult> {
@@ -47,8 +49,12 @@ export async function checkNft(runner: Runner = createRunner()): Promise<CheckRe
 /** Userspace WireGuard needs a TUN device. */
 export async function checkTun(path = '/dev/net/tun'): Promise<CheckResult> {
   try {
-    accessSync(path, constants.F_OK);
-    closeSync(openSync(path, 'r+'));
+    const fd = openSync(path, 'r+');
+    try {
+      if (fstatSync(fd).rdev !== TUN_DEVICE) throw new Error('it is another device');
+    } finally {
+      closeSync(fd);
+    }
     return ok(path);
   } catch (cause) {
     const message = `${path} cannot be opened: load it (modprobe tun), or give the container the device /dev/net/tun`;

@@ -44,6 +44,8 @@ export class Devices {
   readonly alias: string;
   /** Engines of the devices known to be ours. */
   readonly #engines = new Map<InterfaceName, Engine>();
+  /** How links stand since this process wrote them: a tunnel that follows at once need not ask `ip` again. */
+  readonly #written = new Map<InterfaceName, LinkState>();
 
   constructor(
     private readonly runner: Runner,
@@ -91,14 +93,17 @@ export class Devices {
    * VpndError `dataplane` where an interface of that name is somebody else's.
    */
   async prepare(unit: DeviceUnit, known?: LinkState): Promise<PreparedDevice> {
-    const link = known ?? (await this.inspect(unit.name));
-    const usable = link !== undefined && (await this.#usable(link));
+    const written = known === undefined && this.exists(unit.name) ? this.#written.get(unit.name) : undefined;
+    this.#written.delete(unit.name);
+    const before = written === undefined ? undefined : await this.read(unit.name).catch(() => undefined);
+    const link = before === undefined ? (known ?? (await this.inspect(unit.name))) : written;
+    const usable = link !== undefined && (before !== undefined || (await this.#usable(link)));
     if (link !== undefined && !usable) await this.remove(unit.name);
     const created = !usable;
     if (created) await this.#create(unit.name);
     const engine = usable && link.engine !== 'other' ? link.engine : this.engine;
     this.#engines.set(unit.name, engine);
-    const state = created ? EMPTY : await this.read(unit.name);
+    const state = before ?? (created ? EMPTY : await this.read(unit.name));
     if (unit.addresses.some((address) => address.includes(':'))) enableIpv6(unit.name);
     return {
       created,
@@ -112,6 +117,13 @@ export class Devices {
       },
       lines: linkLines(unit, this.alias, created ? undefined : link),
     };
+  }
+
+  /** What `prepare` told for this unit has been written, its lines included. */
+  settled(unit: DeviceUnit): void {
+    const { name, mtu, addresses } = unit;
+    const engine = this.#engines.get(name);
+    if (engine !== undefined) this.#written.set(name, { name, alias: this.alias, engine, mtu, up: true, addresses });
   }
 
   async read(name: InterfaceName): Promise<DeviceState> {
@@ -134,6 +146,7 @@ export class Devices {
   async remove(name: InterfaceName): Promise<void> {
     const link = await this.inspect(name);
     this.#engines.delete(name);
+    this.#written.delete(name);
     if (link === undefined || link.alias !== this.alias) return;
     try {
       await this.runner.run('ip', ['link', 'del', 'dev', name]);
@@ -205,7 +218,7 @@ export function linkLines(unit: DeviceUnit, alias: string, link: LinkState | und
   for (const address of unit.addresses) {
     // Nobody else can have the address, and duplicate detection would keep it from being used for a second.
     if (!present.has(address))
-      lines.push(`addr add ${address} dev ${unit.name}${address.includes(':') ? ' nodad' : ''}`);
+      lines.push(`addr replace ${address} dev ${unit.name}${address.includes(':') ? ' nodad' : ''}`);
   }
   for (const address of present) {
     if (!unit.addresses.includes(address)) lines.push(`addr del ${address} dev ${unit.name}`);

@@ -3,6 +3,7 @@ import type { DataPlane, Reconciliation, UnitChange } from '../src/core/ports/da
 import type { Log } from '../src/core/ports/log.js';
 import { familyOf, type Port } from '../src/model/address.js';
 import {
+  type DeviceUnit,
   type InterfaceName,
   type PeerObservation,
   type RelayObservation,
@@ -210,10 +211,11 @@ class LinuxDataPlane implements DataPlane {
     });
     const lines = prepared.flatMap((device) => device.lines);
     const created = prepared.filter((device) => device.created);
-    for (const device of created) routing.forgetDevice(device.name);
+    for (const device of created) routing.forgetDevice(device.unit.name);
     const routed = [...after.values()].filter(isFilterUnit);
     const routes = filterChanges || created.length > 0 ? routing.apply(routed, lines) : devices.batch(lines);
     await settled([routes, guarded]);
+    for (const { unit } of prepared) devices.settled(unit);
 
     for (const id of remove.filter((one) => one.startsWith('device/'))) {
       const name = id.slice('device/'.length) as InterfaceName;
@@ -232,7 +234,7 @@ class LinuxDataPlane implements DataPlane {
     remove: readonly UnitId[],
     before: ReadonlyMap<UnitId, Unit>,
     after: ReadonlyMap<UnitId, Unit>,
-  ): Promise<readonly (PreparedDevice & { readonly name: InterfaceName })[]> {
+  ): Promise<readonly (PreparedDevice & { readonly unit: DeviceUnit })[]> {
     const { devices } = this.parts;
     const names = new Set<InterfaceName>();
     for (const unit of put) if (unit.kind === 'device') names.add(unit.name);
@@ -246,7 +248,7 @@ class LinuxDataPlane implements DataPlane {
     }
     const writes = [...names].map(async (name) => {
       const unit = put.find((one) => one.kind === 'device' && one.name === name);
-      const prepared = unit?.kind === 'device' ? await devices.prepare(unit) : undefined;
+      const prepared = unit?.kind === 'device' ? { ...(await devices.prepare(unit)), unit } : undefined;
       const state: DeviceState = prepared?.state ?? (await devices.read(name));
       // A device made anew gets all its peers back, whether or not they are part of this change.
       const source = prepared?.created ? [...after.values()] : put;
@@ -261,7 +263,7 @@ class LinuxDataPlane implements DataPlane {
       }
       const gone = [...state.peers.keys()].filter((key) => remove.includes(`peer/${name}/${key}` as UnitId));
       await devices.write(name, { ...prepared?.settings, put: changes, remove: gone }, state);
-      return prepared === undefined ? [] : [{ ...prepared, name }];
+      return prepared === undefined ? [] : [prepared];
     });
     return (await settled(writes)).flat();
   }
@@ -371,6 +373,7 @@ class LinuxDataPlane implements DataPlane {
       for (const key of gone) repairs.removed.push(`peer ${unit.name} ${key}`);
       await devices.write(unit.name, { ...prepared.settings, put: changes, remove: gone }, prepared.state);
       await devices.batch(prepared.lines);
+      devices.settled(unit);
     }
   }
 }

@@ -34,10 +34,13 @@ const TUPLE_MEMORY = seconds(3);
 /**
  * The relay table of one address family. Keeps a believed copy of the elements, so that a session costs one
  * transaction and no listing; a transaction that fails shows that the copy is wrong, and it is read again.
+ *
+ * A table whose last session has gone stays, empty, until the next full comparison: making one takes the kernel three
+ * times as long as adding a session to it, and deleting one longer still.
  */
 export class RelayTable {
   /** Undefined: not read yet, or known to be wrong. */
-  #believed: Map<string, RelayElement> | undefined;
+  #believed: Map<string, RelayElement> | 'absent' | undefined;
   #structure: string | undefined;
 
   constructor(
@@ -61,9 +64,10 @@ export class RelayTable {
     for (let attempt = 1; ; attempt++) {
       try {
         const table = this.#believed === undefined ? await this.#list() : undefined;
-        const wanted = decide(this.#believed ?? new Map());
-        const suspicious = attempt > 1 && table !== undefined && wanted.size > 0;
-        if (suspicious && (await this.#damaged())) await this.#rebuild(wanted, table);
+        const wanted = decide(this.#elements());
+        const suspicious = attempt > 1 && table !== undefined;
+        if (suspicious && wanted.size === 0) await this.#drop();
+        else if (suspicious && (await this.#damaged())) await this.#rebuild(wanted, table);
         else await this.#change(wanted, table);
         return;
       } catch (thrown) {
@@ -76,9 +80,10 @@ export class RelayTable {
   /** Read everything and put right what differs, rules and chains included. */
   async reconcile(units: readonly RelayUnit[], repairs: Repairs): Promise<void> {
     const wanted = await this.#wanted(units);
+    const leftEmpty = this.#believed !== 'absent' && this.#believed?.size === 0;
     const table = await this.#list();
     if (table === undefined && wanted.size === 0) return;
-    const present = this.#believed ?? new Map<string, RelayElement>();
+    const present = this.#elements();
     const ids = new Map(units.map((unit) => [unit.port, unitIdOf(unit)]));
     const strangers = new Set<Port>();
     for (const [key, element] of present) {
@@ -94,9 +99,9 @@ export class RelayTable {
     if (table !== undefined && wanted.size > 0 && (await this.#damaged())) {
       for (const id of ids.values()) repairs.repaired.add(id);
       await this.#rebuild(wanted, table);
-    } else if (table !== undefined && wanted.size === 0 && strangers.size === 0) {
-      repairs.removed.push(`table ${this.family} ${this.name}`);
-      await this.#change(wanted, table);
+    } else if (table !== undefined && wanted.size === 0) {
+      if (strangers.size === 0 && !leftEmpty) repairs.removed.push(`table ${this.family} ${this.name}`);
+      return await this.#drop();
     }
     await this.#transact(() => wanted);
   }
@@ -113,26 +118,31 @@ export class RelayTable {
 
   async inventory(): Promise<readonly string[]> {
     const table = await listElements(this.runner, this.family, this.name);
-    if (table === undefined) return [];
-    return [`table ${this.family} ${this.name}: ${table.get('ours')?.size ?? 0} relay ports`];
+    const ports = table?.get('ours')?.size ?? 0;
+    return ports === 0 ? [] : [`table ${this.family} ${this.name}: ${ports} relay ports`];
   }
 
   /** Fills `#believed` from the kernel. */
   async #list(): Promise<NftElements | undefined> {
     const table = await listElements(this.runner, this.family, this.name);
-    this.#believed = table === undefined ? undefined : elementsOf(table);
+    this.#believed = table === undefined ? 'absent' : elementsOf(table);
     return table;
+  }
+
+  #elements(): ReadonlyMap<string, RelayElement> {
+    return this.#believed === undefined || this.#believed === 'absent' ? new Map() : this.#believed;
+  }
+
+  async #drop(): Promise<void> {
+    await runNft(this.runner, dropTable(this.family, this.name));
+    this.#believed = 'absent';
   }
 
   async #change(wanted: Map<string, RelayElement>, table: NftElements | undefined): Promise<void> {
     const present = this.#believed;
-    if (wanted.size === 0) {
-      // Nothing is relayed any more: no traffic to disturb, and no table is the cleanest state.
-      if (present !== undefined) await runNft(this.runner, dropTable(this.family, this.name));
-      this.#believed = undefined;
-      return;
+    if (present === undefined || present === 'absent') {
+      return wanted.size === 0 ? undefined : await this.#rebuild(wanted, undefined);
     }
-    if (present === undefined) return await this.#rebuild(wanted, undefined);
     const remove: { set: RelaySet | 'current'; key: string }[] = [];
     const add: RelayElement[] = [];
     for (const [key, element] of present) if (!same(element, wanted.get(key))) remove.push(element);

@@ -95,8 +95,11 @@ export class RoutingTable {
   async #change(present: Routing, wanted: Routing, first: readonly string[] = []): Promise<void> {
     this.#believed = undefined;
     const { main, rules6 } = planRouting(present, wanted, this.protocol);
-    await runBatch(this.runner, [...first, ...main]);
-    await runBatch(this.runner, rules6, ['-6']);
+    const routes = runBatch(this.runner, [...first, ...main]);
+    // Rules that are only added can be so beside the rest: until their table has its routes they change nothing.
+    if (rules6.some((line) => !line.startsWith('rule add '))) await routes;
+    const results = await Promise.allSettled([routes, runBatch(this.runner, rules6, ['-6'])]);
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
     this.#believed = wanted;
   }
 

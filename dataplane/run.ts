@@ -123,9 +123,10 @@ function start(tool: Tool, path: string, args: readonly string[], options: RunOp
       if (code === 0) return resolve(Buffer.concat(out).toString('utf8'));
       const said = firstLines(Buffer.concat(complaint).toString('utf8'));
       const why = killed ?? (said || (signal === null ? `exit status ${code}` : `killed by ${signal}`));
-      reject(
-        new VpndError('dataplane', `${tool} failed: ${why}`, { details: { tool }, retryable: killed !== undefined }),
-      );
+      // How ip and wg say that a WireGuard port is taken.
+      const errorCode = /Address already in use/.test(said) ? 'port-in-use' : 'dataplane';
+      const details = { tool };
+      reject(new VpndError(errorCode, `${tool} failed: ${why}`, { details, retryable: killed !== undefined }));
     });
   });
 }

@@ -26,6 +26,8 @@ import {
  */
 const SOCKET_DIRECTORY = '/var/run/wireguard';
 const TIMEOUT: Millis = seconds(5);
+/** EADDRINUSE, as the engine answers it. */
+const PORT_IN_USE = -98;
 const WHAT = 'the WireGuard device';
 
 export const uapiSocketOf = (device: string): string => `${SOCKET_DIRECTORY}/${device}.sock`;
@@ -60,6 +62,7 @@ function peerLines(peer: PeerChange): string[] {
     lines.push('replace_allowed_ips=true', ...peer.allowedIps.map((network) => `allowed_ip=${network}`));
   }
   if (peer.endpoint !== undefined) lines.push(`endpoint=${writeEndpoint(peer.endpoint)}`);
+  if (peer.punch) lines.push('persistent_keepalive_interval=0');
   // Last: the engine sends the first keepalive as soon as it reads this, and needs the endpoint for it.
   if (peer.keepalive !== undefined) lines.push(`persistent_keepalive_interval=${peer.keepalive}`);
   return lines;
@@ -92,6 +95,8 @@ export function parseUapi(text: string): DeviceState {
   }
   finish();
   if (errno === undefined) throw new VpndError('dataplane', `${WHAT} ended its answer early`, { retryable: true });
+  if (errno === String(PORT_IN_USE))
+    throw new VpndError('port-in-use', 'the WireGuard port is in use by another program');
   if (errno !== '0') throw new VpndError('dataplane', `${WHAT} refused the configuration: errno ${errno}`);
   return { privateKey, listenPort, peers };
 }

@@ -57,10 +57,11 @@ export function renderConf(change: DeviceChange, state: Pick<DeviceState, 'peers
 const NO_KEY = `${'A'.repeat(43)}=`;
 
 function peerLines(peer: PeerChange, state: PeerState | undefined): string[] {
-  const lines = ['[Peer]', `PublicKey = ${peer.publicKey}`];
-  if (peer.presharedKey !== undefined) lines.push(`PresharedKey = ${peer.presharedKey ?? NO_KEY}`);
   const networks = peer.allowedIps ?? state?.allowedIps ?? [];
-  if (networks.length > 0) lines.push(`AllowedIPs = ${networks.join(', ')}`);
+  const allowed = networks.length > 0 ? [`AllowedIPs = ${networks.join(', ')}`] : [];
+  const name = ['[Peer]', `PublicKey = ${peer.publicKey}`];
+  const lines = [...(peer.punch ? [...name, ...allowed, 'PersistentKeepalive = off'] : []), ...name, ...allowed];
+  if (peer.presharedKey !== undefined) lines.push(`PresharedKey = ${peer.presharedKey ?? NO_KEY}`);
   if (peer.endpoint !== undefined) lines.push(`Endpoint = ${writeEndpoint(peer.endpoint)}`);
   if (peer.keepalive !== undefined)
     lines.push(`PersistentKeepalive = ${peer.keepalive === 0 ? 'off' : peer.keepalive}`);

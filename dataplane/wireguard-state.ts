@@ -50,6 +50,11 @@ export interface PeerChange {
   readonly presharedKey?: string | null;
   readonly endpoint?: Endpoint;
   readonly keepalive?: number;
+  /**
+   * Turn the keepalive off and on again: WireGuard then sends a packet at once. That is how a peer that was told
+   * a new endpoint opens its NAT towards it, without waiting for traffic or for the next keepalive.
+   */
+  readonly punch?: true;
 }
 
 export const isEmptyChange = (change: DeviceChange): boolean =>
@@ -79,15 +84,15 @@ export function planPeer(
       ...(unit.keepalive === 0 ? {} : { keepalive: unit.keepalive }),
     };
   }
+  const moves = unit.endpoint !== undefined && endpointMoves(unit.endpoint, state, before, now);
   const change: PeerChange = {
     publicKey: unit.publicKey,
     fresh: false,
     ...(sameNetworks(unit.allowedIps, state.allowedIps) ? {} : { allowedIps: unit.allowedIps }),
     ...(unit.presharedKey === state.presharedKey ? {} : { presharedKey: unit.presharedKey ?? null }),
-    ...(unit.endpoint !== undefined && endpointMoves(unit.endpoint, state, before, now)
-      ? { endpoint: unit.endpoint }
-      : {}),
-    ...(unit.keepalive === state.keepalive ? {} : { keepalive: unit.keepalive }),
+    ...(moves && unit.endpoint !== undefined ? { endpoint: unit.endpoint } : {}),
+    ...(moves && unit.keepalive > 0 ? { punch: true } : {}),
+    ...(unit.keepalive !== state.keepalive || moves ? { keepalive: unit.keepalive } : {}),
   };
   return Object.keys(change).length > 2 ? change : undefined;
 }

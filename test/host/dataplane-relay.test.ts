@@ -11,6 +11,7 @@ import {
   EXIT_HOME,
   EXIT_IPV6,
   exitUnits,
+  INNER,
   pings,
   pingsUntilHeard,
   type World,
@@ -95,15 +96,14 @@ t.test('two hops, both ends behind NAT', async (t) => {
     t.equal(await pings(hosts.client, WEB, 10, 0.1), 10);
     t.not((await planes.a.observeRelays())[0]?.learned?.port, before);
     await world.homes.exit.rebind();
-    t.ok((await pingsUntilHeard(hosts.client, WEB)) <= 15, 'the exit has to speak first: within three seconds');
+    await pings(hosts.exit, INNER.ipv4, 1);
+    t.ok((await pingsUntilHeard(hosts.client, WEB)) <= 3, 'and so is the exit, once it has sent something');
     t.equal(await pings(hosts.client, WEB, 10, 0.1), 10);
   });
 
   t.test('strangers neither get through nor change where packets go', async (t) => {
     const learned = await planes.a.observeRelays();
     const stranger = await world.lab.publicHost('stranger', { ipv4: '198.51.100.66' });
-    const answers = await stranger.run([...['nping', '--udp', '-c', '1', '-p', '40001', A.ipv4]]);
-    t.type(answers.code, 'number');
     const seen = await hosts.b.capture('eth0', 'udp and host 198.51.100.66');
     await stranger.exec(['bash', '-c', `for i in 1 2 3 4 5; do echo x >/dev/udp/${A.ipv4}/40001; done`]);
     t.equal(await pings(hosts.client, WEB, 5, 0.1), 5);
