@@ -125,6 +125,7 @@ export class CommandExecutor {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#cancelExpiry();
+    while (this.#comparison !== undefined) await this.#comparison;
     await this.#queue.idle();
   }
 
@@ -213,7 +214,8 @@ export class CommandExecutor {
       due.map((record) =>
         this.#inTurn(record.session, async () => {
           const current = this.session(record.session);
-          if (current === undefined || current.leaseUntil > now) return;
+          // A stopped one leaves it to the next start: its store may be closed by now.
+          if (this.#stopped || current === undefined || current.leaseUntil > now) return;
           await this.#move(current, undefined);
           this.#entomb(current, now);
           this.#live.delete(record.session);
