@@ -15,7 +15,10 @@ import { type Health, serveHealth } from '../obs/http.js';
 import { openLog } from '../obs/log.js';
 import { openMetrics } from '../obs/metrics.js';
 import type { RunningRole } from '../roles/ports.js';
+import { mayBeMember } from '../roles/shared/enrolment-facts.js';
 import { systemClock } from '../roles/shared/system-clock.js';
+import { STORE_FILES } from '../store/sqlite/open.js';
+import { requireFreePorts } from '../transport/free-ports.js';
 import { grpcNetwork } from '../transport/grpc-network.js';
 import { serveLocalApi } from '../transport/local-api-server.js';
 import { udpDatagrams } from '../transport/udp.js';
@@ -46,9 +49,10 @@ export async function runDaemon(config: DaemonConfig, io: Io): Promise<void> {
   const stopCrashing = crashLoudly(log, io);
   const life = lifecycle();
   const failed = (name: string, err: unknown): void => log.error(`stopping ${name} failed`, { err });
+  const attempt: Attempt = { cameToNothing: false };
   const signals = watchSignals(io);
   try {
-    const started = start(config, log, life, io);
+    const started = start(config, log, life, io, attempt);
     // A start that fails after a signal has already been answered for.
     started.catch(() => {});
     const role = await Promise.race([started, signals.first.then(() => undefined)]);
@@ -58,6 +62,9 @@ export async function runDaemon(config: DaemonConfig, io: Io): Promise<void> {
       await signals.first;
       log.info('stopping');
     }
+  } catch (thrown) {
+    attempt.cameToNothing = true;
+    throw thrown;
   } finally {
     await life.stop(failed);
     signals.close();
@@ -65,18 +72,42 @@ export async function runDaemon(config: DaemonConfig, io: Io): Promise<void> {
   }
 }
 
+/** What a start that failed leaves behind depends on whether it was one. */
+interface Attempt {
+  cameToNothing: boolean;
+}
+
 /** Start-up as a list: each step says how it is undone, and `life` undoes them backwards. */
-async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io): Promise<RunningRole> {
+async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, attempt: Attempt): Promise<RunningRole> {
   const clock = systemClock();
   const { crypto, random } = await openSodium();
 
+  const joinToken = config.role === 'base' ? undefined : tokenOf(config, crypto.sha256);
+
   const state = openStateDir(config.stateDir, crypto);
-  life.onStop('the state directory', () => state.close());
+  let isMember = false;
+  life.onStop('the state directory', () => {
+    // A first start that failed leaves nothing; but whom base may know by now must keep the key it is known by.
+    if (attempt.cameToNothing && state.fresh && !isMember) state.discard(STORE_FILES);
+    else state.close();
+  });
+  await requireFreePorts({
+    tcp: config.role === 'base' || config.role === 'supernode' ? config.listen : undefined,
+    udp: config.role === 'supernode' ? config.probePort : undefined,
+  });
   const identity = state.identity();
   for (const warning of state.warnings) log.warn(warning);
 
   const store = openRoleStore(config);
-  life.onStop('the database', () => store.close());
+  life.onStop('the database', () => {
+    // What cannot be read counts as something to keep.
+    isMember = true;
+    try {
+      isMember = mayBeMember(store.facts);
+    } finally {
+      store.close();
+    }
+  });
 
   const { metrics, host, registry } = openMetrics();
   let health = (): Health => ({ ok: false, detail: 'starting' });
@@ -114,7 +145,7 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io): P
   } else {
     const dataplane = await openDataPlane(config, { clock, log });
     life.onStop('the data plane', () => dataplane.close());
-    const keys = { identity, wireguard: state.wireGuardKeys(), joinToken: tokenOf(config, crypto.sha256) };
+    const keys = { identity, wireguard: state.wireGuardKeys(), joinToken };
     role = await startForwardingRole(config, { ...shared, store, dataplane }, keys);
   }
   life.onStop(`the ${config.role}`, async () => {

@@ -1,6 +1,6 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import type { Identity } from '../core/ports/crypto.js';
 import type { TlsIdentity } from '../core/ports/network.js';
 import { type Bytes, fromBase64, toBase64 } from '../model/bytes.js';
@@ -8,11 +8,13 @@ import { VpndError } from '../model/errors.js';
 import { parseWireGuardPrivateKey, type WireGuardKeyPair } from '../model/keys.js';
 import type { SodiumCrypto } from './sodium.js';
 import { fileError, readPrivateFile, writePrivateFile } from './state-files.js';
-import { lockState } from './state-lock.js';
+import { LOCK_FILES, lockState } from './state-lock.js';
 
 /** A node's state directory: its keys, each in a 0600 file of its own. The SQLite file beside them is the store's. */
 export interface StateDir {
   readonly path: string;
+  /** Whether nothing was in it when it was opened: whatever it holds now was made since. */
+  readonly fresh: boolean;
   /** What was found too open and closed, for the log: one line each. Grows as files are read. */
   readonly warnings: readonly string[];
   /** `identity.key`, made at the first call. */
@@ -27,6 +29,11 @@ export interface StateDir {
   saveCa(identity: TlsIdentity): void;
   /** Gives the lock back. */
   close(): void;
+  /**
+   * Instead of `close`, for a first start that came to nothing: removes the keys it made, these files besides, the lock,
+   * and the directories it made. Does no more than `close` where something was there before.
+   */
+  discard(files: readonly string[]): void;
 }
 
 export interface StateDirOptions {
@@ -44,12 +51,14 @@ export function openStateDir(dir: string, crypto: SodiumCrypto, options: StateDi
   const warn = (text: string) => {
     warnings.push(text);
   };
-  openDirectory(path, warn);
-  const lock = options.lock === false ? undefined : lockState(path);
+  const made = openDirectory(path, warn);
+  const lock = options.lock === false ? undefined : lockOr(path, () => removeDirectories(path, made));
+  const fresh = lock !== undefined && readdirSync(path).every((name) => LOCK_FILES.includes(name));
   const at = (name: string) => join(path, name);
 
   return {
     path,
+    fresh,
     warnings,
 
     identity() {
@@ -99,21 +108,55 @@ export function openStateDir(dir: string, crypto: SodiumCrypto, options: StateDi
     saveCa: (identity) => savePair(at('ca.key'), at('ca.crt'), identity),
 
     close: () => lock?.release(),
+
+    discard(files) {
+      // The lock goes last: whoever waits for the directory must not find half of it.
+      if (fresh) for (const name of [...KEY_FILES, ...files, ...LOCK_FILES]) rmSync(at(name), { force: true });
+      if (fresh) removeDirectories(path, made);
+      lock?.release();
+    },
   };
 }
 
-function openDirectory(path: string, warn: (text: string) => void): void {
+const KEY_FILES = ['identity.key', 'wireguard.key', 'tls.key', 'tls.crt', 'ca.key', 'ca.crt'];
+
+function lockOr(path: string, undo: () => void): ReturnType<typeof lockState> {
   try {
-    if (mkdirSync(path, { recursive: true, mode: 0o700 }) !== undefined) return;
+    return lockState(path);
+  } catch (thrown) {
+    undo();
+    throw thrown;
+  }
+}
+
+/** Removes a directory and those above it up to `top`, as far as they are empty; nothing where `top` is undefined. */
+function removeDirectories(path: string, top: string | undefined): void {
+  if (top === undefined) return;
+  try {
+    for (let at = path; ; at = dirname(at)) {
+      rmdirSync(at);
+      if (at === top) return;
+    }
+  } catch {
+    // Somebody else put something there.
+  }
+}
+
+/** Answers with the first directory that had to be made. */
+function openDirectory(path: string, warn: (text: string) => void): string | undefined {
+  try {
+    const made = mkdirSync(path, { recursive: true, mode: 0o700 });
+    if (made !== undefined) return made;
     const stat = statSync(path);
     if (!stat.isDirectory()) throw new VpndError('state-unreadable', `${path} is not a directory`);
-    if ((stat.mode & 0o077) === 0) return;
+    if ((stat.mode & 0o077) === 0) return undefined;
     // Only a directory that is vpnd's alone is closed: nobody wants a mistyped /tmp or /home shut.
     const ours = existsSync(join(path, 'identity.key')) || readdirSync(path).length === 0;
     if (ours && stat.uid === process.getuid?.()) {
       chmodSync(path, 0o700);
       warn(`${path} was open to other users; its mode is now 0700`);
     } else warn(`${path} is open to other users; a state directory should be vpnd's alone, mode 0700`);
+    return undefined;
   } catch (thrown) {
     throw fileError(path, thrown);
   }

@@ -107,7 +107,7 @@ export function fileError(path: string, thrown: unknown): VpndError {
     case 'EEXIST':
       return new VpndError(
         'state-unreadable',
-        `${path} cannot be used: a part of that path is not a directory`,
+        `${path} cannot be used: a part of that path is not a directory; give another --state-dir`,
         options,
       );
     case 'EISDIR':

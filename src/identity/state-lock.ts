@@ -1,8 +1,11 @@
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { VpndError } from '../model/errors.js';
 import { fileError, writePrivateFile } from './state-files.js';
+
+/** What the lock consists of. */
+export const LOCK_FILES: readonly string[] = ['vpnd.pid', 'lock.db'];
 
 /** A held lock on a state directory. The kernel releases it when the process dies, however it dies. */
 export interface StateLock {
@@ -17,6 +20,7 @@ export interface StateLock {
  */
 export function lockState(dir: string): StateLock {
   const path = join(dir, 'lock.db');
+  const isNew = !existsSync(path);
   let db: Database.Database;
   try {
     // Opened by hand first: SQLite would create it with the mode of the umask.
@@ -30,6 +34,7 @@ export function lockState(dir: string): StateLock {
     db.pragma('journal_mode = MEMORY');
     db.exec('BEGIN EXCLUSIVE');
   } catch (thrown) {
+    if (isNew) rmSync(path, { force: true });
     db.close();
     const code = thrown instanceof Database.SqliteError ? thrown.code : '';
     if (!/^SQLITE_(BUSY|LOCKED)/.test(code)) throw fileError(path, thrown);
@@ -43,6 +48,7 @@ export function lockState(dir: string): StateLock {
   try {
     writePrivateFile(join(dir, 'vpnd.pid'), `${process.pid}\n`);
   } catch (thrown) {
+    if (isNew) rmSync(path, { force: true });
     db.close();
     throw thrown;
   }

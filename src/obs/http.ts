@@ -103,9 +103,13 @@ function listening(server: Server, at: HostPort): Promise<void> {
       const where = formatHostPort(at);
       reject(
         cause.code === 'EADDRINUSE'
-          ? new VpndError('port-in-use', `metrics: ${where} is in use; choose another with --metrics or turn it off`, {
-              cause,
-            })
+          ? new VpndError(
+              'port-in-use',
+              `metrics: ${where} is in use; choose another with --metrics, or --metrics off for none`,
+              {
+                cause,
+              },
+            )
           : new VpndError('bad-config', `metrics: cannot listen on ${where}: ${cause.message}`, { cause }),
       );
     });

@@ -1,6 +1,7 @@
 import type { Log } from '../core/ports/log.js';
 import type { Network } from '../core/ports/network.js';
 import type { Random } from '../core/ports/random.js';
+import { VpndError } from '../model/errors.js';
 import { Calls } from './grpc/calls.js';
 import { dialStream } from './grpc/client.js';
 import { fetchCaFrom } from './grpc/fetch-ca.js';
@@ -23,12 +24,14 @@ const MAX_CONNECTIONS = 16_000;
 export function grpcNetwork(options: GrpcNetworkOptions): Network {
   const { log, random, maxConnections = MAX_CONNECTIONS, keepalive = KEEPALIVE } = options;
   const calls = new Calls(keepalive);
+  const closing = new AbortController();
   return {
     dialControl: (target, dialing) => dialStream(target, dialing, { log, keepalive }),
     call: (target, name, request, calling) => calls.call(target, name, request, calling),
-    fetchCa: (address, caKeyHash, { timeout }) => fetchCaFrom(address, caKeyHash, timeout),
+    fetchCa: (address, caKeyHash, { timeout }) => fetchCaFrom(address, caKeyHash, timeout, closing.signal),
     serve: (serving) => startServer(serving, { log, random, maxConnections, keepalive }),
     async close() {
+      closing.abort(new VpndError('closed', 'this node is stopping'));
       calls.close();
     },
   };

@@ -55,7 +55,7 @@ export function udpDatagrams(): Datagrams {
 }
 
 /** Undefined where the machine has no IPv6; an address in use is an error. */
-function listen(type: 'udp4' | 'udp6', port: number): Promise<Socket | undefined> {
+export function listen(type: 'udp4' | 'udp6', port: number): Promise<Socket | undefined> {
   return new Promise((resolve, reject) => {
     const socket = createSocket({ type, ipv6Only: type === 'udp6' });
     socket.once('error', (error: NodeJS.ErrnoException) => {
@@ -65,7 +65,7 @@ function listen(type: 'udp4' | 'udp6', port: number): Promise<Socket | undefined
         error.code === 'EADDRINUSE'
           ? new VpndError(
               'port-in-use',
-              `UDP port ${port} is in use; choose another with --probe-port, or 0 for none`,
+              `UDP port ${port} is in use; choose another with --probe-port, or --probe-port off for none`,
               { cause: error },
             )
           : error.code === 'EACCES'

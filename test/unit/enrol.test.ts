@@ -194,11 +194,11 @@ t.test('a token for something else is refused before base hears of it', async (t
   const { refusal, asked } = scene();
   t.match(await refusal({ role: 'client' }), {
     code: 'wrong-role',
-    message: 'this token is for role exit, not client',
+    message: 'this token is for role exit, not client; ask for one for role client',
   });
   t.match(await refusal({ region: 'us' as Region }), {
     code: 'wrong-region',
-    message: 'this token is for region eu, not us',
+    message: 'this token is for region eu, not us; leave --region out, or ask for a token for us',
   });
   t.same(asked, []);
   t.match(notEnrolled('exit').message, /start it once with --join <token> .*vpnd token create --role exit/);

@@ -5,7 +5,7 @@ import type { DialTarget, TlsIdentity } from '../../core/ports/network.js';
 import { formatHostPort, type HostPort } from '../../model/address.js';
 import type { Bytes } from '../../model/bytes.js';
 import type { SupernodeInfo } from '../../model/directory.js';
-import { toVpndError, VpndError } from '../../model/errors.js';
+import { type ErrorCode, toVpndError, VpndError } from '../../model/errors.js';
 import type { PeerId } from '../../model/ids.js';
 import type { Membership, Signed } from '../../model/membership.js';
 import type {
@@ -23,6 +23,14 @@ import type { RolePorts } from '../ports.js';
 export { loadEnrolment, saveEnrolment } from './enrolment-facts.js';
 
 const CALL_TIMEOUT: Millis = seconds(15);
+/** What a call ends with whose request may have been carried out. */
+const OUTCOME_UNKNOWN: ReadonlySet<ErrorCode> = new Set([
+  'unreachable',
+  'timeout',
+  'closed',
+  'internal',
+  'bad-message',
+]);
 const NO_CSR: Bytes = new Uint8Array(0);
 
 /** What a node got from base when it joined, and what it needs to start again without base. */
@@ -64,6 +72,10 @@ export async function enrol(
     /** The configured one; must agree with the token's. */
     readonly region?: Region | undefined;
     readonly identity: Identity;
+    /** Called just before the token is sent; what it throws keeps it unspent. */
+    readonly asked?: () => void;
+    /** Called when base, or whoever answers in its place, is certain not to have enrolled this node. */
+    readonly refused?: () => void;
   },
   ports: Ports,
 ): Promise<Enrolment> {
@@ -82,8 +94,12 @@ export async function enrol(
   const { ca, response } = await firstThatAnswers(token.base, async (address) => {
     const ca = await ports.network.fetchCa(address, token.caKeyHash, { timeout: CALL_TIMEOUT });
     const target = baseTarget(address, ca);
+    options.asked?.();
     const response = await ports.network.call(target, 'registerPeer', request, { timeout: CALL_TIMEOUT });
     return { ca, response };
+  }).catch((thrown: unknown) => {
+    if (!OUTCOME_UNKNOWN.has(toVpndError(thrown).code)) options.refused?.();
+    throw thrown;
   });
   const membership = checkRegistration(response, identity.id, role, token.region, ports);
   ports.log.info('enrolled', { peer_id: identity.id, role, region: membership.region });
@@ -176,10 +192,16 @@ const baseTarget = (address: HostPort, ca: string): DialTarget => ({ address, ex
 
 function mustFit(token: JoinToken, role: MemberRole, region: Region | undefined): void {
   if (token.role !== role) {
-    throw new VpndError('wrong-role', `this token is for role ${token.role}, not ${role}`);
+    throw new VpndError(
+      'wrong-role',
+      `this token is for role ${token.role}, not ${role}; ask for one for role ${role}`,
+    );
   }
   if (region !== undefined && token.region !== region) {
-    throw new VpndError('wrong-region', `this token is for region ${token.region}, not ${region}`);
+    throw new VpndError(
+      'wrong-region',
+      `this token is for region ${token.region}, not ${region}; leave --region out, or ask for a token for ${region}`,
+    );
   }
 }
 

@@ -10,6 +10,8 @@ import { type MemberRole, parseRegion } from '../../model/role.js';
 import type { Enrolment } from './enrol.js';
 
 const NAME = 'enrolment';
+/** On record from before base is asked until its answer is: it may have enrolled this node and the answer got lost. */
+const ASKED = 'enrolment/asked';
 
 /** An enrolment as JSON: byte strings in base64, everything else as text. */
 interface Kept {
@@ -33,6 +35,14 @@ interface KeptSupernode {
   readonly probePort?: number;
 }
 
+/** Written before the join token is spent: a disk that is full shows now. Throws what the store throws. */
+export const enrolmentAsked = (facts: FactStore): void => facts.put(ASKED, true);
+/** base said no: it does not know this node. */
+export const enrolmentRefused = (facts: FactStore): void => facts.remove(ASKED);
+/** Whether base knows, or may know, the node whose state this is. */
+export const mayBeMember = (facts: FactStore): boolean =>
+  facts.get(NAME) !== undefined || facts.get(ASKED) !== undefined;
+
 export function saveEnrolment(facts: FactStore, enrolment: Enrolment): void {
   const { membership, baseKey, supernodes, ...rest } = enrolment;
   const kept: Kept = {
@@ -48,6 +58,7 @@ export function saveEnrolment(facts: FactStore, enrolment: Enrolment): void {
     })),
   };
   facts.put(NAME, kept);
+  facts.remove(ASKED);
 }
 
 /**

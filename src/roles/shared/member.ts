@@ -26,6 +26,7 @@ import {
   supernodeTargets,
   tlsIdentityOf,
 } from './enrol.js';
+import { enrolmentAsked, enrolmentRefused } from './enrolment-facts.js';
 import { Homing } from './homing.js';
 import type { NodeKeys } from './keys.js';
 import { Renewer } from './renewal.js';
@@ -102,7 +103,13 @@ export async function joinOverlay(
     saveEnrolment(store.facts, next);
   };
   const learn = (supernodes: readonly SupernodeInfo[]) => {
-    if (supernodes.length > 0) keep({ ...enrolment, supernodes });
+    if (supernodes.length === 0) return;
+    try {
+      keep({ ...enrolment, supernodes });
+    } catch (err) {
+      // Known for now; a restart falls back on those known before.
+      log.warn('the list of supernodes cannot be kept on disk', { err });
+    }
   };
 
   const upstream: Upstream = new Upstream(
@@ -259,7 +266,12 @@ async function enrolled(role: MemberRole, config: MemberConfig, ports: RolePorts
   const known = loadEnrolment(ports.store.facts);
   if (known === undefined) {
     if (keys.joinToken === undefined) throw notEnrolled(role);
-    const fresh = await enrol({ token: keys.joinToken, role, region: config.region, identity: keys.identity }, ports);
+    const { facts } = ports.store;
+    const asking = { asked: () => enrolmentAsked(facts), refused: () => enrolmentRefused(facts) };
+    const fresh = await enrol(
+      { token: keys.joinToken, role, region: config.region, identity: keys.identity, ...asking },
+      ports,
+    );
     saveEnrolment(ports.store.facts, fresh);
     return fresh;
   }

@@ -13,6 +13,8 @@ import { type Migration, migrate, newestVersion } from './migrate.js';
 import { migrations } from './migrations/index.js';
 
 export const STORE_FILE = 'vpnd.db';
+/** The database with what SQLite keeps beside it. */
+export const STORE_FILES: readonly string[] = ['', '-wal', '-shm'].map((suffix) => STORE_FILE + suffix);
 /** How long a write waits for another process's. Writes take milliseconds. */
 const BUSY_LIMIT_MS = 5_000;
 

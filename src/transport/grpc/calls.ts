@@ -21,6 +21,7 @@ interface Channel {
 /** Unary calls, over one connection per target while there are any. */
 export class Calls {
   readonly #channels = new Map<string, Channel>();
+  readonly #cancels = new Set<() => void>();
   readonly #keepalive: Keepalive;
 
   constructor(keepalive: Keepalive) {
@@ -41,8 +42,10 @@ export class Calls {
       const [key, channel] = this.#channel(target);
       channel.active += 1;
       const onAbort = () => call.cancel();
+      this.#cancels.add(onAbort);
       const answered = (error: ServiceError | null, response: Buffer | undefined) => {
         signal?.removeEventListener('abort', onAbort);
+        this.#cancels.delete(onAbort);
         // A channel that could not connect waits before it tries again; the next call should not wait with it.
         if (error?.code === status.UNAVAILABLE && errorInTrailer(error.metadata) === undefined)
           this.#drop(key, channel);
@@ -73,7 +76,9 @@ export class Calls {
     });
   }
 
+  /** Calls that are under way are given up. */
   close(): void {
+    for (const cancel of [...this.#cancels]) cancel();
     for (const [key, channel] of this.#channels) this.#drop(key, channel);
   }
 

@@ -5,6 +5,7 @@ import { type Bytes, equalConstantTime } from '../../model/bytes.js';
 import { VpndError } from '../../model/errors.js';
 import type { Millis } from '../../model/time.js';
 import { keyHash } from './certificates.js';
+import { abandoned } from './client.js';
 import { timedOut, unreachable } from './errors.js';
 import { AUTHORITY } from './options.js';
 
@@ -12,7 +13,12 @@ import { AUTHORITY } from './options.js';
  * The certificate in PEM, among those a server shows, whose key has the pinned hash. Rejects with VpndError `wrong-ca`,
  * `unreachable`, `timeout`.
  */
-export function fetchCaFrom(address: HostPort, caKeyHash: Bytes, timeout: Millis): Promise<string> {
+export function fetchCaFrom(
+  address: HostPort,
+  caKeyHash: Bytes,
+  timeout: Millis,
+  signal?: AbortSignal,
+): Promise<string> {
   const where = formatHostPort(address);
   return new Promise((resolve, reject) => {
     const socket = connect({
@@ -26,11 +32,18 @@ export function fetchCaFrom(address: HostPort, caKeyHash: Bytes, timeout: Millis
       checkServerIdentity: () => undefined,
     });
     const timer = setTimeout(() => fail(timedOut(where, timeout)), timeout);
-    const fail = (error: VpndError) => {
+    const onAbort = () => signal && fail(abandoned(signal));
+    const settle = () => {
       clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+    };
+    const fail = (error: VpndError) => {
+      settle();
       socket.destroy();
       reject(error);
     };
+    if (signal?.aborted) return fail(abandoned(signal));
+    signal?.addEventListener('abort', onAbort);
     socket.once('error', (error: NodeJS.ErrnoException) =>
       fail(unreachable(where, `${error.message} ${error.code}`, error)),
     );
@@ -41,10 +54,10 @@ export function fetchCaFrom(address: HostPort, caKeyHash: Bytes, timeout: Millis
         return fail(
           new VpndError(
             'wrong-ca',
-            `${where} is not of the overlay that the token is for: no CA with the token's hash`,
+            `${where} is not of the overlay that the token is for: no CA with the token's hash; ask whoever runs that base for a token`,
           ),
         );
-      clearTimeout(timer);
+      settle();
       socket.destroy();
       resolve(`${found.toString().trim()}\n`);
     });

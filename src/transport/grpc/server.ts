@@ -247,7 +247,8 @@ function carrierOf(call: ControlCall, connection: Connection): Carrier {
   };
 }
 
-function listen(server: TcpServer, at: HostPort): Promise<Endpoint> {
+/** Rejects as `startServer`. */
+export function listen(server: TcpServer, at: HostPort): Promise<Endpoint> {
   return new Promise((resolve, reject) => {
     server.once('error', (error) => reject(listenError(error, at)));
     server.listen({ host: at.host, port: at.port }, () => {
@@ -265,7 +266,11 @@ function listenError(error: NodeJS.ErrnoException, at: HostPort): VpndError {
   const options = { cause: error, details: { address: at.host, port: String(at.port) } };
   switch (error.code) {
     case 'EADDRINUSE':
-      return new VpndError('port-in-use', `${where} is in use by another process`, options);
+      return new VpndError(
+        'port-in-use',
+        `${where} is in use by another process; stop that one, or choose another with --listen`,
+        options,
+      );
     case 'EADDRNOTAVAIL':
       return new VpndError('bad-config', `${where}: ${at.host} is not an address of this machine`, options);
     case 'ENOTFOUND':
