@@ -74,11 +74,17 @@ function unfit(exit: ExitCandidate, wish: ExitWish): string | undefined {
   if (wish.region !== undefined && exit.region !== wish.region) return `it is in region ${exit.region}`;
   if (wish.country !== undefined && exit.country !== wish.country) return `its country is ${exit.country ?? 'unknown'}`;
   if (wish.pool !== undefined && exit.pool !== wish.pool) return `it is not in pool ${wish.pool}`;
-  if (load.sessionCapacity > 0 && load.sessions >= load.sessionCapacity) return 'it is full';
+  if (load.sessionCapacity > 0 && load.sessions >= load.sessionCapacity) return full(load.sessionCapacity);
   if (wish.minMbps !== undefined && exit.maxMbps > 0 && exit.maxMbps < wish.minMbps)
     return `it lends ${exit.maxMbps} Mbit/s`;
   return undefined;
 }
+
+/** A capacity is what an exit's owner allows. */
+const full = (capacity: number): string =>
+  capacity === 1
+    ? 'its owner allows one session at a time, and it is taken'
+    : `its owner allows ${capacity} sessions at a time, and all are taken`;
 
 type PathChoice = { readonly ok: true; readonly path: Path } | { readonly ok: false; readonly reason: string };
 

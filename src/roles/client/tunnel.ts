@@ -60,6 +60,8 @@ export class Tunnel {
   #released = new Map<SessionId, (everywhere: boolean) => void>();
   #cancelRetry: () => void = () => {};
   #lastChange = '';
+  /** Facts that could not be removed: the disk was full. Tried again until they are. */
+  readonly #unforgotten = new Set<string>();
   /** A session already taken down here, of which its own supernode is still to be told. */
   #leaving: HeldSession | undefined;
 
@@ -111,10 +113,17 @@ export class Tunnel {
       const before = this.#held();
       if (before !== undefined) await this.#leave(before, 'another exit was asked for');
       this.#wish = undefined;
-      this.deps.ports.store.facts.remove(WISH_FACT);
+      this.#forget(WISH_FACT);
       await this.#connect(wish, AbortSignal.any([signal, this.#abort.signal]));
+      try {
+        this.#keep(WISH_FACT, wish);
+      } catch (thrown) {
+        const held = this.#held();
+        if (held !== undefined) await this.#leave(held, toVpndError(thrown).code);
+        this.#become({ kind: 'idle' }, toVpndError(thrown).message);
+        throw thrown;
+      }
       this.#wish = wish;
-      this.deps.ports.store.facts.put(WISH_FACT, wish);
     });
   }
 
@@ -125,7 +134,7 @@ export class Tunnel {
     return this.#inTurn(async () => {
       this.#abort = new AbortController();
       this.#wish = undefined;
-      this.deps.ports.store.facts.remove(WISH_FACT);
+      this.#forget(WISH_FACT);
       const held = this.#held();
       const waiting = this.#state.kind === 'waiting';
       const releasedEverywhere = held === undefined ? true : await this.#leave(held, 'vpnd down');
@@ -167,6 +176,7 @@ export class Tunnel {
   async check(): Promise<void> {
     await this.#inTurn(async () => {
       const { clock, dataplane, log, metrics } = this.deps.ports;
+      for (const name of [...this.#unforgotten]) this.#forget(name);
       const held = this.#held();
       if (held === undefined) return;
       if (this.#state.kind === 'up' && held.leaseUntil <= clock.now()) {
@@ -234,7 +244,7 @@ export class Tunnel {
       if (made.status === 'rejected') throw made.reason;
       signal.throwIfAborted();
       this.#become({ kind: 'connecting', held }, `exit ${shortId(held.exit)} was granted`);
-      ports.store.facts.put(SESSION_FACT, held);
+      this.#keep(SESSION_FACT, held);
       await ports.dataplane.apply({ put: sessionUnits(config, held, this.deps.supernodes()) });
       await this.#handshake(held, signal);
       const connectedAfter = ms(ports.clock.monotonic() - started);
@@ -299,7 +309,7 @@ export class Tunnel {
 
   async #clear(): Promise<void> {
     await this.deps.ports.dataplane.reconcile([]);
-    this.deps.ports.store.facts.remove(SESSION_FACT);
+    this.#forget(SESSION_FACT);
     this.#state = { kind: 'idle' };
   }
 
@@ -312,7 +322,11 @@ export class Tunnel {
     });
     this.deps.tell({ kind: 'session-closed', session: held.session, reason: why.code });
     // A restart must not take it for a running one.
-    this.deps.ports.store.facts.put(SESSION_FACT, { ...held, leaseUntil: this.deps.ports.clock.now() });
+    try {
+      this.#keep(SESSION_FACT, { ...held, leaseUntil: this.deps.ports.clock.now() });
+    } catch (err) {
+      this.deps.ports.log.warn('a lost session stays on record', { session_id: held.session, err });
+    }
     this.#become({ kind: 'waiting', why, lost: held, attempt: 0 }, why.message);
     this.#retry(0);
   }
@@ -363,9 +377,26 @@ export class Tunnel {
   }
 
   #hold(held: HeldSession): void {
-    this.deps.ports.store.facts.put(SESSION_FACT, held);
     this.#state = { kind: 'up', held };
     this.deps.changed();
+    this.#keep(SESSION_FACT, held);
+  }
+
+  #keep(name: string, value: unknown): void {
+    this.deps.ports.store.facts.put(name, value);
+    this.#unforgotten.delete(name);
+  }
+
+  /** Never throws: a full disk is no reason to stay in a tunnel that is not wanted any more. */
+  #forget(name: string): void {
+    try {
+      this.deps.ports.store.facts.remove(name);
+      this.#unforgotten.delete(name);
+    } catch (err) {
+      if (!this.#unforgotten.has(name))
+        this.deps.ports.log.warn(`the ${name} cannot be taken off the record yet`, { err });
+      this.#unforgotten.add(name);
+    }
   }
 
   #become(state: TunnelState, change: string): void {

@@ -43,7 +43,9 @@ export function exitProjection(deps: ExitProjectionDeps): Projection {
       if (isNew && deps.sessions() >= config.sessionCapacity) {
         throw new VpndError(
           'exit-refused',
-          `this exit's owner allows ${config.sessionCapacity} sessions at a time, and they are taken`,
+          config.sessionCapacity === 1
+            ? `this exit's owner allows one session at a time, and it is taken`
+            : `this exit's owner allows ${config.sessionCapacity} sessions at a time, and all are taken`,
         );
       }
       const plan = deps.plan();

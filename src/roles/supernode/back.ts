@@ -20,6 +20,7 @@ import type {
 } from '../../model/messages.js';
 import { type Instant, type Millis, ms, plus, seconds } from '../../model/time.js';
 import type { ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
+import { toldAbroad } from '../../transport/streams/refusal.js';
 
 /** A session at one of this supernode's exits, opened by the client's supernode (which may be this one too). */
 export interface BackSession {
@@ -175,7 +176,12 @@ export class BackSessions {
       next: way.relay?.next,
     };
     // On record first: after a crash half-way the session is known, and its lease or CLOSE ends it everywhere.
-    this.#save(one);
+    try {
+      this.#save(one);
+    } catch (thrown) {
+      if (existing === undefined && one.port !== undefined) deps.ports.give(one.port, deps.clock.now());
+      throw thrown;
+    }
     try {
       const command = (desired: Desired) =>
         newCommand(deps.random, request.session, request.generation, request.lease, desired);
@@ -190,10 +196,18 @@ export class BackSessions {
       return { endpoint: way.endpoint, offer: done.offer, exitMembership };
     } catch (thrown) {
       const error = toVpndError(thrown);
-      if (existing === undefined) await this.#end(one, request.generation, 'could not be set up');
-      else this.#save(existing);
-      throw isExitsOwn(error) ? error : new VpndError('exit-refused', error.message, { cause: error, retryable: true });
+      await this.#undo(one, existing).catch((second: unknown) =>
+        deps.log.warn('a session that failed stays until its lease ends', { session_id: one.session, err: second }),
+      );
+      if (isExitsOwn(error)) throw error;
+      const why = `exit ${shortId(request.exit)} could not take the session: ${toldAbroad(error).message}`;
+      throw new VpndError('exit-refused', why, { cause: error, retryable: true });
     }
+  }
+
+  async #undo(failed: BackSession, existing: BackSession | undefined): Promise<void> {
+    if (existing === undefined) await this.#end(failed, failed.generation, 'could not be set up');
+    else this.#save(existing);
   }
 
   /** Where the session comes in here, and the relay port for it where there is one. */
@@ -310,11 +324,16 @@ export class BackSessions {
 
   #drop(one: BackSession): void {
     if (!this.#sessions.delete(one.session)) return;
-    this.deps.facts.remove(FACT + one.session);
     const left = this.countAt(one.exit) - 1;
     if (left > 0) this.#perExit.set(one.exit, left);
     else this.#perExit.delete(one.exit);
     if (one.port !== undefined) this.deps.ports.give(one.port, this.deps.clock.now());
+    try {
+      this.deps.facts.remove(FACT + one.session);
+    } catch (thrown) {
+      // After a restart its lease ends it.
+      this.deps.log.warn('an ended session stays on record', { session_id: one.session, err: thrown });
+    }
   }
 }
 

@@ -25,6 +25,7 @@ import type { Path, Region } from '../../model/role.js';
 import type { ExitRequest, SessionGrant } from '../../model/session.js';
 import { type Instant, type Millis, minutes, plus, seconds, since } from '../../model/time.js';
 import type { ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
+import { toldAbroad } from '../../transport/streams/refusal.js';
 import type { RelayPorts } from './back.js';
 
 /** A session of one of this supernode's clients. */
@@ -126,6 +127,17 @@ export class FrontSessions {
    * Rejects with no-exit, exit-refused, no-addresses, no-ports, full.
    */
   async request(peer: ConnectedPeer, request: ExitRequest): Promise<SessionGrant> {
+    try {
+      return await this.#request(peer, request);
+    } catch (thrown) {
+      // A path on this machine says nothing to the client but that it is not its own.
+      const told = toldAbroad(toVpndError(thrown));
+      if (told === thrown || told.code === 'internal') throw thrown;
+      throw new VpndError(told.code, `supernode ${shortId(this.deps.self)}: ${told.message}`, told);
+    }
+  }
+
+  async #request(peer: ConnectedPeer, request: ExitRequest): Promise<SessionGrant> {
     if ((this.#ofClient.get(peer.id)?.size ?? 0) >= SESSIONS_PER_CLIENT) {
       throw new VpndError('full', `a client has at most ${SESSIONS_PER_CLIENT} sessions at a time`);
     }
@@ -159,9 +171,11 @@ export class FrontSessions {
   established(client: PeerId, session: SessionId, took: Millis): void {
     const one = this.#sessions.get(session);
     if (one === undefined || one.client !== client || one.established) return;
-    this.#save({ ...one, established: true });
+    // In memory at least: a disk that is full must not make a running session look like one that never came up.
+    this.#put({ ...one, established: true });
     this.deps.metrics.firstPacketMs.observe(took);
     this.deps.log.info('a session is up', { session_id: session, path: one.path, took_ms: took });
+    this.#save({ ...one, established: true });
   }
 
   /** A client is back: end what it no longer holds, tell it what we no longer hold, follow its address. */
@@ -224,7 +238,12 @@ export class FrontSessions {
       established: false,
     };
     // On record before anything is built: a crash half-way leaves something to close, not something forgotten.
-    this.#save({ ...one, next: undefined });
+    try {
+      this.#save({ ...one, next: undefined });
+    } catch (thrown) {
+      give();
+      throw thrown;
+    }
     try {
       const opened = await deps.openAt(exit.supernode, this.#openRequest(one, request.kemKey, lease));
       let next: FrontSession['next'];
@@ -395,11 +414,16 @@ export class FrontSessions {
 
   #drop(one: FrontSession): void {
     if (!this.#sessions.delete(one.session)) return;
-    this.deps.facts.remove(FACT + one.session);
     const mine = this.#ofClient.get(one.client);
     mine?.delete(one.session);
     if (mine?.size === 0) this.#ofClient.delete(one.client);
     this.#addresses.give(one.inner.ipv4, this.deps.clock.now());
     if (one.port !== undefined) this.deps.ports.give(one.port, this.deps.clock.now());
+    try {
+      this.deps.facts.remove(FACT + one.session);
+    } catch (thrown) {
+      // After a restart it is ended again.
+      this.deps.log.warn('an ended session stays on record', { session_id: one.session, err: thrown });
+    }
   }
 }

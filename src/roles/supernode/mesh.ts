@@ -47,7 +47,11 @@ export class Mesh {
   learn(supernodes: readonly SupernodeInfo[]): void {
     this.#supernodes = supernodes;
     this.#regions.clear();
-    this.deps.facts.put(DIRECTORY_FACT, supernodes);
+    try {
+      this.deps.facts.put(DIRECTORY_FACT, supernodes);
+    } catch (thrown) {
+      this.deps.log.warn('the directory cannot be kept on disk', { err: thrown });
+    }
   }
 
   info(id: PeerId): SupernodeInfo | undefined {

@@ -6,12 +6,13 @@ import { clean } from '../codec/fields.js';
 import { MAX_TEXT } from '../codec/limits.js';
 import { decodeError, encodeError } from '../codec/refusal.js';
 import { codeOfStatus, STATUS_OF } from '../codec/status.js';
+import { toldAbroad } from '../streams/refusal.js';
 import { describe } from './certificates.js';
 import { ERROR_KEY } from './options.js';
 
 /** A refusal as gRPC status and trailer. What broke inside stays inside: `internal` travels without its text. */
 export function statusFor(error: VpndError): StatusObject {
-  const told = error.code === 'internal' ? new VpndError('internal', 'internal error') : error;
+  const told = error.code === 'internal' ? new VpndError('internal', 'internal error') : toldAbroad(error);
   const metadata = new Metadata();
   metadata.set(ERROR_KEY, Buffer.from(encodeError(told)));
   return { code: STATUS_OF[told.code], details: clean(told.message, MAX_TEXT), metadata };
@@ -33,15 +34,19 @@ export interface Destination {
   readonly expect: ExpectedServer;
 }
 
+/** What a node says of itself only (`toldAbroad`): whose it is must be added. */
+const isOwnTrouble = ({ code }: VpndError): boolean => code === 'disk-full' || code.startsWith('state-');
+
 /** How a call or dial that ended with this status failed; `failure` is what its connection attempt came upon. */
 export function errorOfStatus(
   ended: Pick<StatusObject, 'code' | 'details' | 'metadata'>,
   to: Destination,
   failure: VpndError | undefined,
 ): VpndError {
-  const told = errorInTrailer(ended.metadata);
-  if (told !== undefined) return told;
   const where = `${describe(to.expect)} at ${formatHostPort(to.address)}`;
+  const told = errorInTrailer(ended.metadata);
+  if (told !== undefined)
+    return isOwnTrouble(told) ? new VpndError(told.code, `${where}: ${told.message}`, told) : told;
   if (ended.code === status.UNAVAILABLE) return failure ?? unreachable(where, ended.details);
   if (/larger than max/.test(ended.details))
     return new VpndError('bad-message', `${where}: a message was too large: ${clean(ended.details, MAX_TEXT)}`);
