@@ -1,6 +1,8 @@
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import type { Log } from '../src/core/ports/log.js';
-import { type Cidr, parseCidr } from '../src/model/address.js';
+import { type Cidr, type Port, parseCidr } from '../src/model/address.js';
 import type { DeviceUnit, InterfaceName } from '../src/model/dataplane.js';
 import { VpndError } from '../src/model/errors.js';
 import { parseList, runBatch } from './routing.js';
@@ -79,7 +81,12 @@ export class Devices {
 
   async inspect(name: InterfaceName): Promise<LinkState | undefined> {
     if (!this.exists(name)) return undefined;
-    const link = parseLinks(await this.runner.run('ip', ['-j', '-d', 'addr', 'show', 'dev', name]))[0];
+    const json = await this.runner.run('ip', ['-j', '-d', 'addr', 'show', 'dev', name]).catch((thrown: unknown) => {
+      // It went in between, as the device of a wireguard-go that was killed does.
+      if (this.exists(name)) throw thrown;
+      return '';
+    });
+    const link = parseLinks(json)[0];
     if (link !== undefined) this.#remember(link);
     return link;
   }
@@ -105,15 +112,15 @@ export class Devices {
     this.#engines.set(unit.name, engine);
     const state = before ?? (created ? EMPTY : await this.read(unit.name));
     if (unit.addresses.some((address) => address.includes(':'))) enableIpv6(unit.name);
+    const moves = unit.listenPort !== undefined && unit.listenPort !== state.listenPort;
+    if (unit.listenPort !== undefined && moves) await requireFreePort(unit.listenPort);
     return {
       created,
       engine,
       state,
       settings: {
         ...(state.privateKey === unit.privateKey ? {} : { privateKey: unit.privateKey }),
-        ...(unit.listenPort === undefined || unit.listenPort === state.listenPort
-          ? {}
-          : { listenPort: unit.listenPort }),
+        ...(unit.listenPort !== undefined && moves ? { listenPort: unit.listenPort } : {}),
       },
       lines: linkLines(unit, this.alias, created ? undefined : link),
     };
@@ -196,6 +203,26 @@ export class Devices {
     }
     // Returns when the device and its socket are there. It removes a socket that a dead one left behind.
     await this.runner.run('wireguard-go', [name]);
+  }
+}
+
+/**
+ * wireguard-go binds its port when the interface comes up, and tells nobody but its log when it cannot: so it is tried
+ * before. Rejects with `port-in-use`.
+ */
+async function requireFreePort(port: Port): Promise<void> {
+  for (const [type, address] of [['udp4', '0.0.0.0'] as const, ['udp6', '::'] as const]) {
+    const socket = createSocket({ type, ipv6Only: type === 'udp6' });
+    try {
+      socket.bind({ port, address, exclusive: true });
+      await once(socket, 'listening');
+    } catch (cause) {
+      // Without IPv6 there is nothing to bind there.
+      if ((cause as NodeJS.ErrnoException).code !== 'EADDRINUSE') continue;
+      throw new VpndError('port-in-use', `UDP port ${port} is in use by another program`, { cause });
+    } finally {
+      socket.close();
+    }
   }
 }
 

@@ -57,7 +57,7 @@ t.test('the exit owner’s contract', async (t) => {
   });
 
   t.test('private, metadata and mail destinations are not carried', async (t) => {
-    const seen = await exit.capture('eth0', 'not udp and not arp and not icmp6');
+    const seen = await exit.capture('eth0', 'not udp and not arp and not ip6 multicast');
     for (const target of ['169.254.169.254', '100.64.0.1', '10.1.2.3', '172.16.0.1', '198.18.0.1']) {
       await client.run(['curl', '-sS', '-m', '1', '--interface', INNER.ipv4, `http://${target}/`]);
     }
@@ -133,7 +133,7 @@ t.test('all of a client’s traffic stays in its tunnel', async (t) => {
   const units = clientUnits(at(A.ipv4, 40_001));
 
   t.test('the underlay sees WireGuard to the relay and nothing else', async (t) => {
-    const seen = await client.capture('eth0', 'not arp and not icmp6');
+    const seen = await client.capture('eth0', 'not arp and not ip6 multicast');
     await client.exec(['curl', '-sS', world.web.url]);
     await client.exec(['curl', '-gsS', world.web.url6]);
     await pings(client, WEB, 3);

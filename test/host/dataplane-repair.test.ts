@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { createLab, type Host } from '../../chaos/lab/index.js';
 import type { UnitId } from '../../src/model/dataplane.js';
 import { openOnHost } from '../support/namespace-dataplane.js';
-import { at, cidrs, device, egress, fullTunnel, keyPair, peer, relay } from '../support/namespace-units.js';
+import { at, cidrs, device, egress, fullTunnel, keyPair, peer, port, relay } from '../support/namespace-units.js';
 
 t.setTimeout(240_000);
 
@@ -22,6 +22,8 @@ async function host(t: Test): Promise<Host> {
   t.teardown(() => lab.close());
   return await lab.publicHost('host', { ipv4: '198.51.100.1', ipv6: '2001:db8::1' });
 }
+
+const HOLD_PORT = 'import socket,time; s=socket.socket(2,2); s.bind(("",51000)); print("held"); time.sleep(60)';
 
 const open = (on: Host, more = {}) => openOnHost(on, { owner: 'supernode', engine: 'auto', ...more });
 
@@ -144,12 +146,9 @@ t.test('a device keeps its handshakes when only its key’s owner says the same 
   await plane.apply({ put: [device('wg-a', { privateKey: keyPair(3).privateKey, mtu: 1380 })] });
   t.equal((await on.exec(['wg', 'show', 'wg-a', 'public-key'])).trim(), keyPair(3).publicKey);
   t.equal((await plane.observePeers()).length, 1);
-  await t.rejects(
-    plane.apply({
-      put: [device('wg-b', { listenPort: 51_000 as never }), device('wg-c', { listenPort: 51_000 as never })],
-    }),
-    { code: 'port-in-use' },
-  );
+  const holder = on.spawn(['python3', '-uc', HOLD_PORT]);
+  await holder.waitForLine(/held/, 10_000);
+  await t.rejects(plane.apply({ put: [device('wg-b', { listenPort: port(51_000) })] }), { code: 'port-in-use' });
   t.notMatch((await plane.inventory()).join('\n'), /wg-[bc]/, 'and nothing of the refused change is left');
 });
 
