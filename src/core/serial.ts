@@ -16,6 +16,11 @@ export class KeyedQueue<K> {
     return result;
   }
 
+  /** Whether a task with this key is under way or waits. */
+  busy(key: K): boolean {
+    return this.#tails.has(key);
+  }
+
   /** Resolves when everything that was queued has run. */
   async idle(): Promise<void> {
     while (this.#tails.size > 0) await Promise.all(this.#tails.values());

@@ -1,6 +1,7 @@
 import type { SupernodeConfig } from '../../config/types.js';
 import { newCommand } from '../../core/commands.js';
 import type { CommandExecutor } from '../../core/executor.js';
+import { atMost } from '../../core/patience.js';
 import { SlotPool } from '../../core/pool.js';
 import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
@@ -56,6 +57,7 @@ export interface BackDeps {
 const FACT = 'back/';
 /** Often enough for every home router: RFC 4787 REQ-5 allows UDP mappings to end after two minutes, many end sooner. */
 const KEEPALIVE_S = 25;
+const ROLLBACK_PATIENCE: Millis = seconds(1);
 
 /** Sessions at this supernode's exits. */
 export class BackSessions {
@@ -125,9 +127,20 @@ export class BackSessions {
     if (one !== undefined) this.#drop(one);
   }
 
-  /** Sessions without a relay port of ours (direct paths) end with their lease here. */
+  /** Ends what outlived its lease: sessions without a relay port of ours (direct paths), and what could not be removed. */
   sweep(now: Instant): void {
-    for (const one of this.#sessions.values()) if (one.leaseUntil <= now) this.#drop(one);
+    for (const one of this.#sessions.values()) {
+      if (one.leaseUntil > now || this.#queue.busy(one.session)) continue;
+      this.#queue
+        .run(one.session, async () => {
+          const current = this.#sessions.get(one.session);
+          if (current === undefined || current.leaseUntil > now) return;
+          await this.#end(current, current.generation, 'its lease ran out');
+        })
+        .catch((thrown: unknown) =>
+          this.deps.log.warn('a session that is over could not be removed', { session_id: one.session, err: thrown }),
+        );
+    }
   }
 
   async #open(origin: PeerId, request: OpenSessionRequest): Promise<OpenSessionResponse> {
@@ -196,9 +209,11 @@ export class BackSessions {
       return { endpoint: way.endpoint, offer: done.offer, exitMembership };
     } catch (thrown) {
       const error = toVpndError(thrown);
-      await this.#undo(one, existing).catch((second: unknown) =>
+      const undone = this.#undo(one, existing).catch((second: unknown) =>
         deps.log.warn('a session that failed stays until its lease ends', { session_id: one.session, err: second }),
       );
+      // An exit that stays silent holds nobody up: whoever asked has another candidate.
+      await atMost(deps.clock, ROLLBACK_PATIENCE, undone);
       if (isExitsOwn(error)) throw error;
       const why = `exit ${shortId(request.exit)} could not take the session: ${toldAbroad(error).message}`;
       throw new VpndError('exit-refused', why, { cause: error, retryable: true });
@@ -260,7 +275,8 @@ export class BackSessions {
     const now = this.deps.clock.now();
     const lease = ms(one.leaseUntil - now);
     if (lease <= 0) return;
-    const generation = one.generation + 1;
+    // A tombstone of the exit's has the old generation; what it holds needs no new one, which would outrun the origin's.
+    const generation = held ? one.generation : one.generation + 1;
     try {
       this.#save({ ...one, generation });
       if (!held)
@@ -284,22 +300,34 @@ export class BackSessions {
 
   async #end(one: BackSession, generation: number, reason: string): Promise<void> {
     const { deps } = this;
-    const disconnect: Desired = { kind: 'disconnect', reason };
-    const command = newCommand(deps.random, one.session, generation, seconds(0), disconnect);
-    if (one.port !== undefined || one.exit === deps.self) await deps.executor().execute(command, deps.self);
-    // An exit that is away is told when it is back: the session is then in its digest and not in our book.
-    if (one.exit !== deps.self) {
-      await deps
-        .streams()
-        .command(one.exit, newCommand(deps.random, one.session, generation, seconds(0), disconnect))
-        .catch((thrown: unknown) =>
-          deps.log.info('an exit could not be told that a session ended', {
-            session_id: one.session,
-            code: toVpndError(thrown).code,
-          }),
-        );
+    const inLedger = deps.executor().session(one.session)?.generation ?? 0;
+    const disconnect = () =>
+      newCommand(deps.random, one.session, Math.max(generation, inLedger), seconds(0), { kind: 'disconnect', reason });
+    const own = one.port !== undefined || one.exit === deps.self;
+    const here = own ? deps.executor().execute(disconnect(), deps.self) : Promise.resolve();
+    const [removed] = await Promise.allSettled([
+      here,
+      one.exit === deps.self ? Promise.resolve() : this.#tellExit(one, disconnect()),
+    ]);
+    if (removed.status === 'rejected') {
+      // Its port is nobody else's while the kernel may still have it; the next sweep tries again.
+      this.#put({ ...one, leaseUntil: deps.clock.now() });
+      throw removed.reason;
     }
     this.#drop(one);
+  }
+
+  /** An exit that is away is told when it is back: the session is then in its digest and not in our book. */
+  async #tellExit(one: BackSession, disconnect: Command): Promise<void> {
+    await this.deps
+      .streams()
+      .command(one.exit, disconnect)
+      .catch((thrown: unknown) =>
+        this.deps.log.info('an exit could not be told that a session ended', {
+          session_id: one.session,
+          code: toVpndError(thrown).code,
+        }),
+      );
   }
 
   #command(exit: PeerId, session: SessionId, generation: number, lease: Millis, desired: Desired): void {

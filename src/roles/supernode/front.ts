@@ -2,6 +2,7 @@ import type { SupernodeConfig } from '../../config/types.js';
 import { InnerAddressPool } from '../../core/addresses.js';
 import { newCommand, newSessionId } from '../../core/commands.js';
 import type { CommandExecutor } from '../../core/executor.js';
+import { atMost } from '../../core/patience.js';
 import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import type { Metrics } from '../../core/ports/metrics.js';
@@ -76,6 +77,8 @@ const SESSIONS_PER_CLIENT = 4;
 /** A tunnel that never came up is not kept. */
 const HANDSHAKE_LIMIT: Millis = seconds(30);
 const SWEEP: Millis = seconds(15);
+/** How long a rollback may hold up the next candidate; a supernode that stays silent is told in the background. */
+const ROLLBACK_PATIENCE: Millis = seconds(1);
 /** Inner addresses rest this long, so that nobody gets the late packets of somebody else's connections. */
 const ADDRESS_REST: Millis = minutes(5);
 const KEEPALIVE_S = 25;
@@ -148,7 +151,13 @@ export class FrontSessions {
     let last: VpndError | undefined;
     for (const candidate of ranking.ranked.slice(0, ATTEMPTS)) {
       try {
-        const grant = await this.#open(peer, request, candidate);
+        const session = newSessionId(this.deps.random);
+        const opening = () => this.#open(session, peer, request, candidate);
+        const grant = await this.#queue.run(session, opening).catch(async (thrown: unknown) => {
+          const undone = this.#close(session, peer.id, 'could not be set up', { silent: true });
+          await atMost(this.deps.clock, ROLLBACK_PATIENCE, undone);
+          throw thrown;
+        });
         this.deps.metrics.sessionOpens.inc({ result: 'ok' });
         return grant;
       } catch (thrown) {
@@ -201,11 +210,16 @@ export class FrontSessions {
     if (one !== undefined) void this.#close(session, one.client, 'its lease ran out');
   }
 
-  async #open(peer: ConnectedPeer, request: ExitRequest, candidate: RankedExit): Promise<SessionGrant> {
+  /** What a failure leaves behind, `#close` takes away. */
+  async #open(
+    session: SessionId,
+    peer: ConnectedPeer,
+    request: ExitRequest,
+    candidate: RankedExit,
+  ): Promise<SessionGrant> {
     const { deps } = this;
     const now = deps.clock.now();
     const { exit, path } = candidate;
-    const session = newSessionId(deps.random);
     const inner = this.#addresses.take(now);
     if (inner === undefined)
       throw new VpndError('no-addresses', 'this supernode has no inner address left', { retryable: true });
@@ -244,33 +258,29 @@ export class FrontSessions {
       give();
       throw thrown;
     }
-    try {
-      const opened = await deps.openAt(exit.supernode, this.#openRequest(one, request.kemKey, lease));
-      let next: FrontSession['next'];
-      if (hop !== undefined) {
-        const paired = exit.supernode === deps.self && !exit.egress;
-        next = paired ? { kind: 'pair', port: opened.endpoint.port } : { kind: 'hop', endpoint: opened.endpoint };
-        await this.#relay({ ...one, next }, peer, lease);
-      }
-      this.#save({ ...one, next });
-      return {
-        session,
-        generation: one.generation,
-        lease,
-        endpoint: hop ?? opened.endpoint,
-        keepalive: KEEPALIVE_S,
-        path,
-        via: path === 'direct' ? [] : path === 'relay' ? [deps.self] : [deps.self, exit.supernode],
-        offer: opened.offer,
-        exitMembership: opened.exitMembership,
-        exitRegion: exit.region,
-        exitCountry: exit.country,
-        reasons: candidate.reasons,
-      };
-    } catch (thrown) {
-      await this.#close(session, peer.id, 'could not be set up', { silent: true });
-      throw thrown;
-    }
+    const opened = await deps.openAt(exit.supernode, this.#openRequest(one, request.kemKey, lease));
+    const next = hop === undefined ? undefined : this.#nextOf(candidate, opened.endpoint);
+    if (next !== undefined) await this.#relay({ ...one, next }, peer, lease);
+    this.#save({ ...one, next });
+    return {
+      session,
+      generation: one.generation,
+      lease,
+      endpoint: hop ?? opened.endpoint,
+      keepalive: KEEPALIVE_S,
+      path,
+      via: path === 'direct' ? [] : path === 'relay' ? [deps.self] : [deps.self, exit.supernode],
+      offer: opened.offer,
+      exitMembership: opened.exitMembership,
+      exitRegion: exit.region,
+      exitCountry: exit.country,
+      reasons: candidate.reasons,
+    };
+  }
+
+  #nextOf({ exit }: RankedExit, endpoint: Endpoint): FrontSession['next'] {
+    const paired = exit.supernode === this.deps.self && !exit.egress;
+    return paired ? { kind: 'pair', port: endpoint.port } : { kind: 'hop', endpoint };
   }
 
   #openRequest(one: Omit<FrontSession, 'next'>, kemKey: Uint8Array, lease: Millis): OpenSessionRequest {
@@ -310,7 +320,7 @@ export class FrontSessions {
       const lease = deps.config.lease;
       const renewed: FrontSession = {
         ...one,
-        generation: one.generation + 1,
+        generation: this.#nextGeneration(one),
         leaseUntil: plus(deps.clock.now(), lease),
       };
       try {
@@ -338,7 +348,7 @@ export class FrontSessions {
       const one = this.#sessions.get(session);
       let everywhere = true;
       if (one !== undefined) {
-        const generation = one.generation + 1;
+        const generation = this.#nextGeneration(one);
         const disconnect: Desired = { kind: 'disconnect', reason };
         const own =
           one.port === undefined
@@ -346,21 +356,28 @@ export class FrontSessions {
             : deps.executor().execute(newCommand(deps.random, session, generation, seconds(0), disconnect), deps.self);
         const there = deps.closeAt(one.supernode, { session, generation, reason });
         const [here, far] = await Promise.allSettled([own, there]);
-        if (here.status === 'rejected') {
-          deps.log.error('a relay could not be removed', { session_id: session, code: toVpndError(here.reason).code });
-        }
         if (far.status === 'rejected') {
-          everywhere = false;
           deps.log.warn('the exit’s supernode could not be told; its lease ends the session there', {
             session_id: session,
             code: toVpndError(far.reason).code,
           });
         }
-        this.#drop(one);
+        everywhere = here.status === 'fulfilled' && far.status === 'fulfilled';
+        if (here.status === 'fulfilled') this.#drop(one);
+        else {
+          // Its port and address are nobody else's while the kernel may still have it; the next sweep tries again.
+          this.#put({ ...one, leaseUntil: deps.clock.now() });
+          deps.log.error('a relay could not be removed', { session_id: session, code: toVpndError(here.reason).code });
+        }
       }
       const told = one === undefined ? 'not known here' : everywhere ? 'released' : 'released-here';
       if (options.silent !== true) this.#tellGone(client, session, told);
     });
+  }
+
+  /** Newer than the ledger's too: at an exit of our own, repairs count on in the same session. */
+  #nextGeneration(one: FrontSession): number {
+    return Math.max(one.generation, this.deps.executor().session(one.session)?.generation ?? 0) + 1;
   }
 
   /** DISCONNECT is the client's news that nothing is left, and the end of a session it still holds. */
@@ -378,6 +395,8 @@ export class FrontSessions {
   #sweep(): void {
     const now = this.deps.clock.now();
     for (const one of this.#sessions.values()) {
+      // A supernode that does not answer must not make a queue: what waits behind it may be the client's own wish.
+      if (this.#queue.busy(one.session)) continue;
       if (one.leaseUntil <= now) void this.#close(one.session, one.client, 'its lease ran out');
       else if (!one.established && since(now, one.openedAt) > HANDSHAKE_LIMIT) {
         void this.#close(one.session, one.client, 'no handshake came');
