@@ -228,12 +228,10 @@ export class Tunnel {
     // The interface takes a while to appear; the request is under way meanwhile. While traffic is held, it is there.
     const device =
       holding === undefined ? ports.dataplane.apply({ put: [bareDevice(config, keys)] }) : Promise.resolve();
+    const request = this.deps.requestExit(wish, keys.publicKey);
     let held: HeldSession | undefined;
     try {
-      const [granted, made] = await Promise.allSettled([
-        orAborted(this.deps.requestExit(wish, keys.publicKey), signal),
-        device,
-      ]);
+      const [granted, made] = await Promise.allSettled([orAborted(request, signal), device]);
       if (granted.status === 'rejected') throw granted.reason;
       held = checkGrant(
         granted.value,
@@ -254,8 +252,12 @@ export class Tunnel {
       this.deps.tell({ kind: 'session-handshake', session: held.session, took: connectedAfter });
       ports.log.info('connected', { session_id: held.session, path: held.path, took_ms: connectedAfter });
     } catch (thrown) {
-      if (held !== undefined)
-        this.deps.tell({ kind: 'session-closed', session: held.session, reason: toVpndError(thrown).code });
+      // Also of a grant that is refused, or comes after this side gave up: ports and addresses are taken for it.
+      const reason = toVpndError(thrown).code;
+      request.then(
+        ({ session }) => this.deps.tell({ kind: 'session-closed', session, reason }),
+        () => {},
+      );
       if (holding === undefined) {
         await this.#clear();
         this.#become({ kind: 'idle' }, toVpndError(thrown).message);
@@ -418,7 +420,6 @@ export function isStale(seen: PeerObservation | undefined, held: HeldSession, no
   return since(now, seen?.lastHandshake ?? held.openedAt) > HANDSHAKE_STALE;
 }
 
-/** The supernode ends a session that nobody claims by itself, so a late answer may be dropped. */
 function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const onAbort = () => reject(signal.reason);
