@@ -17,7 +17,7 @@ import { toVpndError, type VpndError } from '../../src/model/errors.js';
 import type { WireGuardPrivateKey } from '../../src/model/keys.js';
 import type { JoinToken } from '../../src/model/messages.js';
 import type { MemberRole } from '../../src/model/role.js';
-import { hours, type Millis, ms } from '../../src/model/time.js';
+import { hours, instantOf, type Millis, ms } from '../../src/model/time.js';
 import { startBase } from '../../src/roles/base/index.js';
 import { startClient } from '../../src/roles/client/index.js';
 import { startExit } from '../../src/roles/exit/index.js';
@@ -80,7 +80,12 @@ export async function overlayWorld(options: WorldOptions = {}) {
   const open = (from: IpAddress, to: IpAddress) => internet.open(from, to);
   const udp = new MemoryUdp({ latency: () => latency, open });
   const statements = openStatements(crypto);
-  const packets = new PacketPlane({ machines: () => all().map(packetMachine), open, now: () => clock.now(), crypto });
+  const packets = new PacketPlane({
+    machines: () => all().map(packetMachine),
+    open,
+    now: () => instantOf(Math.floor(clock.now())),
+    crypto,
+  });
 
   const all = (): readonly Machine[] => [...machines.values()];
   const node = (name: string): Machine => {

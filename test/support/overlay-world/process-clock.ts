@@ -1,5 +1,5 @@
 import type { Clock } from '../../../src/core/ports/clock.js';
-import type { Instant, Millis } from '../../../src/model/time.js';
+import { type Instant, instantOf, type Millis } from '../../../src/model/time.js';
 import type { VirtualClock } from '../virtual-clock.js';
 
 /**
@@ -19,8 +19,9 @@ export class ProcessClock implements Clock {
     return this.#state !== 'dead';
   }
 
+  /** Whole milliseconds, as Date.now() gives. */
   now(): Instant {
-    return this.#world.now();
+    return instantOf(Math.floor(this.#world.now()));
   }
 
   monotonic(): Millis {
