@@ -9,7 +9,7 @@ import type { PeerId, SessionId } from '../../model/ids.js';
 import type { WireGuardKeyPair, WireGuardPublicKey } from '../../model/keys.js';
 import type { InnerAddresses } from '../../model/offer.js';
 import type { Country, Path, Region } from '../../model/role.js';
-import type { SessionGrant } from '../../model/session.js';
+import type { ExitWish, SessionGrant } from '../../model/session.js';
 import { type Instant, type Millis, minutes, plus } from '../../model/time.js';
 import { INNER_MTU } from '../shared/exit-units.js';
 
@@ -51,7 +51,7 @@ export function checkGrant(
   grant: SessionGrant,
   expected: {
     readonly keys: WireGuardKeyPair;
-    readonly exit: PeerId | undefined;
+    readonly wish: ExitWish;
     readonly baseKey: Bytes;
     readonly supervisor: PeerId | undefined;
   },
@@ -60,10 +60,14 @@ export function checkGrant(
 ): HeldSession {
   const member = statements.checkMembership(expected.baseKey, grant.exitMembership, now, CLOCK_TOLERANCE);
   if (!member.ok) throw member.error;
-  const { peer, roles } = member.value;
+  const { peer, roles, region } = member.value;
   if (!roles.includes('exit') && !roles.includes('supernode')) throw refused('the node behind it is no exit');
-  if (expected.exit !== undefined && peer !== expected.exit)
-    throw refused('it comes from another exit than the one asked for');
+  const { wish } = expected;
+  if (wish.exit !== undefined && peer !== wish.exit) throw refused('it comes from another exit than the one asked for');
+  if (wish.region !== undefined && region !== wish.region) throw refused(`its exit is in region ${region}`);
+  if (wish.privacy === 'private' && (grant.path !== 'relay2' || new Set(grant.via).size !== 2)) {
+    throw refused('its path is not over two supernodes');
+  }
   const checked = statements.checkOffer(peer, grant.offer, now);
   if (!checked.ok) throw checked.error;
   const offer = checked.value;
@@ -76,7 +80,7 @@ export function checkGrant(
     supervisor: expected.supervisor,
     exit: peer,
     exitKey: offer.exitKey,
-    exitRegion: grant.exitRegion,
+    exitRegion: region,
     exitCountry: grant.exitCountry,
     path: grant.path,
     via: grant.via,

@@ -235,7 +235,7 @@ export class Tunnel {
       if (granted.status === 'rejected') throw granted.reason;
       held = checkGrant(
         granted.value,
-        { keys, exit: wish.exit, baseKey: this.deps.baseKey, supervisor: this.deps.supervisor() },
+        { keys, wish, baseKey: this.deps.baseKey, supervisor: this.deps.supervisor() },
         ports.statements,
         ports.clock.now(),
       );

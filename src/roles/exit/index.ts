@@ -35,7 +35,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       clock: ports.clock,
       ipv6,
       plan: () => plan,
-      sessions: () => executor.sessions().length,
+      sessions: () => executor.sessions(),
       ended: (session, why) => {
         upstream.tell({ kind: 'session-closed', session, reason: why });
         changes.notify();

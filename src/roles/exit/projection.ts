@@ -2,10 +2,11 @@ import type { ExitConfig } from '../../config/types.js';
 import type { Projection } from '../../core/executor.js';
 import type { Statements } from '../../core/ports/authority.js';
 import type { Clock } from '../../core/ports/clock.js';
+import type { SessionRecord } from '../../core/ports/store.js';
 import { VpndError } from '../../model/errors.js';
 import type { SessionId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
-import { exitAnswer, exitDevice, exitPeer } from '../shared/exit-units.js';
+import { checkInner, exitAnswer, exitDevice, exitPeer } from '../shared/exit-units.js';
 import type { NodeKeys } from '../shared/keys.js';
 
 export interface ExitProjectionDeps {
@@ -16,7 +17,7 @@ export interface ExitProjectionDeps {
   /** Whether this exit carries IPv6. */
   readonly ipv6: boolean;
   readonly plan: () => AddressPlan | undefined;
-  readonly sessions: () => number;
+  readonly sessions: () => readonly SessionRecord[];
   ended(session: SessionId, why: 'disconnect' | 'expired'): void;
 }
 
@@ -40,7 +41,7 @@ export function exitProjection(deps: ExitProjectionDeps): Projection {
       if (desired.kind === 'relay-setup') throw new VpndError('not-supported', 'an exit relays for nobody');
       if (desired.kind !== 'setup-exit') return;
       const isNew = record === undefined || record.desired.length === 0;
-      if (isNew && deps.sessions() >= config.sessionCapacity) {
+      if (isNew && deps.sessions().length >= config.sessionCapacity) {
         throw new VpndError(
           'exit-refused',
           config.sessionCapacity === 1
@@ -51,13 +52,7 @@ export function exitProjection(deps: ExitProjectionDeps): Projection {
       const plan = deps.plan();
       if (plan === undefined)
         throw new VpndError('exit-refused', 'this exit has not been told its addresses yet', { retryable: true });
-      const { inner } = desired;
-      if (inner.gatewayIpv4 !== plan.gatewayIpv4 || inner.gatewayIpv6 !== plan.gatewayIpv6) {
-        throw new VpndError(
-          'exit-refused',
-          'the session names another gateway address than the one this exit answers on',
-        );
-      }
+      checkInner(command.session, desired, plan, deps.sessions());
     },
     answer(command) {
       return exitAnswer(command, keys.identity, keys.wireguard.publicKey, deps.ipv6, deps.statements, deps.clock.now());

@@ -17,7 +17,7 @@ import type {
   RenewalResult,
 } from '../../model/messages.js';
 import type { MemberRole, Region } from '../../model/role.js';
-import { type Instant, instantOf, type Millis, seconds, since } from '../../model/time.js';
+import { type Instant, type Millis, seconds, since } from '../../model/time.js';
 import type { RolePorts } from '../ports.js';
 
 export { loadEnrolment, saveEnrolment } from './enrolment-facts.js';
@@ -153,18 +153,6 @@ export async function renewDirect(enrolment: Enrolment, identity: Identity, port
     ports.network.call(baseTarget(address, enrolment.ca), 'renewMembership', renewal, { timeout: CALL_TIMEOUT }),
   );
   return renewed(enrolment, result, key?.privateKey, ports);
-}
-
-/** When to renew: at two thirds of the membership's life, or of the certificate's where that comes first. */
-export function renewalDueAt(
-  enrolment: Enrolment,
-  ports: Pick<RolePorts, 'certificates' | 'statements' | 'clock'>,
-): Instant {
-  const checked = ports.statements.checkMembership(enrolment.baseKey, enrolment.membership, ports.clock.now());
-  if (!checked.ok) return ports.clock.now();
-  const { certificate } = enrolment;
-  const dates = [checked.value, ...(certificate === undefined ? [] : [ports.certificates.validity(certificate)])];
-  return instantOf(Math.min(...dates.map(({ notBefore, notAfter }) => notBefore + ((notAfter - notBefore) * 2) / 3)));
 }
 
 /** What a supernode shows and signs with in TLS; undefined for exits and clients. */

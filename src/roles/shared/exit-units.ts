@@ -1,8 +1,11 @@
 import type { Statements } from '../../core/ports/authority.js';
 import type { Identity } from '../../core/ports/crypto.js';
-import { type Cidr, hostCidr, type Port, prefixLength } from '../../model/address.js';
+import type { SessionRecord } from '../../core/ports/store.js';
+import { type Cidr, contains, hostCidr, type Port, prefixLength } from '../../model/address.js';
 import type { Command, CommandDone, SetupExit } from '../../model/command.js';
 import type { InterfaceName, PeerUnit, Unit } from '../../model/dataplane.js';
+import { VpndError } from '../../model/errors.js';
+import type { SessionId } from '../../model/ids.js';
 import type { WireGuardKeyPair, WireGuardPublicKey } from '../../model/keys.js';
 import type { AddressPlan } from '../../model/messages.js';
 import { type Instant, minutes, plus } from '../../model/time.js';
@@ -70,4 +73,36 @@ export function exitAnswer(
     ipv6,
   });
   return { offer };
+}
+
+/**
+ * Whether an exit takes a session's addresses: the gateway it answers on, inner ones of the overlay's pools, and nobody
+ * else's. WireGuard would hand an address that two peers claim to the later one. Throws VpndError `exit-refused`.
+ */
+export function checkInner(
+  session: SessionId,
+  setup: SetupExit,
+  plan: AddressPlan,
+  others: readonly SessionRecord[],
+): void {
+  const { ipv4, ipv6, gatewayIpv4, gatewayIpv6 } = setup.inner;
+  if (gatewayIpv4 !== plan.gatewayIpv4 || gatewayIpv6 !== plan.gatewayIpv6) {
+    throw new VpndError('exit-refused', 'the session names another gateway address than the one this exit answers on');
+  }
+  if (
+    !contains(plan.poolIpv4, ipv4) ||
+    !contains(plan.poolIpv6, ipv6) ||
+    ipv4 === gatewayIpv4 ||
+    ipv6 === gatewayIpv6
+  ) {
+    throw new VpndError('exit-refused', 'the session names inner addresses outside the overlay’s pools');
+  }
+  for (const other of others) {
+    if (other.session === session) continue;
+    for (const desired of other.desired) {
+      if (desired.kind !== 'setup-exit') continue;
+      const taken = desired.inner.ipv4 === ipv4 || desired.inner.ipv6 === ipv6 || desired.clientKey === setup.clientKey;
+      if (taken) throw new VpndError('exit-refused', 'another session at this exit has the same inner address or key');
+    }
+  }
 }

@@ -2,9 +2,16 @@ import type { SupernodeConfig } from '../../config/types.js';
 import { CommandExecutor } from '../../core/executor.js';
 import { type RankingContext, rankExits } from '../../core/ranking.js';
 import { NO_LOAD, type SupernodeInfo } from '../../model/directory.js';
-import { VpndError } from '../../model/errors.js';
+import { toVpndError, VpndError } from '../../model/errors.js';
 import type { PeerId, SessionId } from '../../model/ids.js';
-import type { AddressPlan, InfoAnswer, InfoQuestion, RequestExitPeerRequest } from '../../model/messages.js';
+import type {
+  AddressPlan,
+  InfoAnswer,
+  InfoQuestion,
+  Renewal,
+  RenewalResult,
+  RequestExitPeerRequest,
+} from '../../model/messages.js';
 import { err, ok } from '../../model/result.js';
 import { seconds } from '../../model/time.js';
 import { type ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
@@ -98,6 +105,7 @@ export async function startSupernode(
       clock,
       ipv6,
       addressPlan: () => plan,
+      sessions: () => executor.sessions(),
       ended,
     }),
   );
@@ -286,13 +294,7 @@ export async function startSupernode(
   }
 
   async function info(question: InfoQuestion): Promise<InfoAnswer> {
-    if (question.kind === 'renewal') {
-      for (const target of member.baseTargets()) {
-        const result = await ports.network.call(target, 'renewMembership', question.renewal, { timeout: seconds(10) });
-        return { kind: 'renewal', result };
-      }
-      throw new VpndError('unreachable', 'no address of base is known', { retryable: true });
-    }
+    if (question.kind === 'renewal') return { kind: 'renewal', result: await renewAtBase(question.renewal) };
     const { filter } = question;
     const ask: RequestExitPeerRequest = {
       ...filter,
@@ -301,8 +303,20 @@ export async function startSupernode(
       maxLatency: undefined,
       limit: LIST_LIMIT,
     };
-    const all = [...exits.all(), ...(await mesh.candidates(ask))];
-    return { kind: 'exits', exits: all.filter((one) => filter.region === undefined || one.region === filter.region) };
+    return { kind: 'exits', exits: [...exits.fitting(ask), ...(await mesh.candidates(ask))] };
+  }
+
+  async function renewAtBase(renewal: Renewal): Promise<RenewalResult> {
+    let last: unknown = new VpndError('unreachable', 'no address of base is known', { retryable: true });
+    for (const target of member.baseTargets()) {
+      try {
+        return await ports.network.call(target, 'renewMembership', renewal, { timeout: seconds(10) });
+      } catch (thrown) {
+        last = thrown;
+        if (toVpndError(thrown).code !== 'unreachable') break;
+      }
+    }
+    throw last;
   }
 
   function load() {

@@ -9,7 +9,7 @@ import type { Unit } from '../../model/dataplane.js';
 import { VpndError } from '../../model/errors.js';
 import type { SessionId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
-import { exitAnswer, exitDevice, exitPeer } from '../shared/exit-units.js';
+import { checkInner, exitAnswer, exitDevice, exitPeer } from '../shared/exit-units.js';
 import type { NodeKeys } from '../shared/keys.js';
 
 export interface SupernodePlaneDeps {
@@ -22,6 +22,7 @@ export interface SupernodePlaneDeps {
   /** Whether the machine reaches the internet over IPv6. */
   readonly ipv6: boolean;
   addressPlan(): AddressPlan | undefined;
+  sessions(): readonly SessionRecord[];
   ended(session: SessionId, why: 'disconnect' | 'expired'): void;
 }
 
@@ -44,9 +45,10 @@ export function supernodeProjection(deps: SupernodePlaneDeps): Projection {
       });
     },
     accept(command) {
-      if (command.desired.kind === 'setup-exit' && (!config.egress || deps.addressPlan() === undefined)) {
-        throw new VpndError('exit-refused', 'this supernode has no egress');
-      }
+      if (command.desired.kind !== 'setup-exit') return;
+      const plan = deps.addressPlan();
+      if (!config.egress || plan === undefined) throw new VpndError('exit-refused', 'this supernode has no egress');
+      checkInner(command.session, command.desired, plan, deps.sessions());
     },
     answer(command): CommandDone {
       return exitAnswer(

@@ -2,10 +2,13 @@ import type { Clock } from '../../core/ports/clock.js';
 import type { Crypto } from '../../core/ports/crypto.js';
 import { parseProbeQuestion, probeAnswer, vouchInput } from '../../core/probe.js';
 import { limitKey, RateLimiter } from '../../core/rate-limit.js';
-import { type Endpoint, familyOf, type IpAddress } from '../../model/address.js';
+import type { Endpoint, IpAddress } from '../../model/address.js';
 import type { Bytes } from '../../model/bytes.js';
 import { keyOf, type PeerId } from '../../model/ids.js';
 import type { ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
+
+/** One per relay address, and a few for networks that change under a running stream. */
+const VOUCHES_PER_STREAM = 16;
 
 export interface ReflectorDeps {
   readonly clock: Clock;
@@ -21,8 +24,8 @@ export interface ReflectorDeps {
  */
 export class Reflector {
   readonly #limiter: RateLimiter;
-  /** Per stream (a ConnectedPeer lives as long as its stream): highest counter seen, addresses by family. */
-  readonly #vouched = new WeakMap<ConnectedPeer, Map<4 | 6, { counter: number; ip: IpAddress }>>();
+  /** Per stream (a ConnectedPeer lives as long as its stream): each counter counts once, for one address. */
+  readonly #vouched = new WeakMap<ConnectedPeer, Map<number, IpAddress>>();
 
   constructor(private readonly deps: ReflectorDeps) {
     this.#limiter = new RateLimiter({ perMinute: 120, burst: 30, maxKeys: 65_536 }, deps.clock);
@@ -37,23 +40,16 @@ export class Reflector {
 
   /** Every address packets of this peer may come from: its stream's, and those it vouched for. */
   addressesOf(peer: ConnectedPeer): readonly IpAddress[] {
-    const more = [...(this.#vouched.get(peer)?.values() ?? [])].map((one) => one.ip);
-    return [...new Set([peer.remote.ip, ...more])];
+    return [...new Set([peer.remote.ip, ...(this.#vouched.get(peer)?.values() ?? [])])];
   }
 
   #vouch(vouch: { nonce: Bytes; counter: number; peer: PeerId; signature: Bytes }, from: Endpoint): boolean {
     const peer = this.deps.streams().peer(vouch.peer);
     if (peer === undefined) return false;
-    const known = this.#vouched.get(peer) ?? new Map<4 | 6, { counter: number; ip: IpAddress }>();
-    const family = familyOf(from.ip);
-    const before = known.get(family);
-    // The question is sent again when its answer was lost: the same counter from the same address is no replay.
-    if (
-      before !== undefined &&
-      (vouch.counter < before.counter || (vouch.counter === before.counter && from.ip !== before.ip))
-    ) {
-      return false;
-    }
+    const used = this.#vouched.get(peer) ?? new Map<number, IpAddress>();
+    const before = used.get(vouch.counter);
+    // The question is sent again when its answer was lost; from another address it is a copy.
+    if (before === undefined ? used.size >= VOUCHES_PER_STREAM : before !== from.ip) return false;
     if (
       !this.deps.crypto.verify(
         keyOf(vouch.peer),
@@ -64,8 +60,8 @@ export class Reflector {
       return false;
     }
     const isNew = !this.addressesOf(peer).includes(from.ip);
-    known.set(family, { counter: vouch.counter, ip: from.ip });
-    this.#vouched.set(peer, known);
+    used.set(vouch.counter, from.ip);
+    this.#vouched.set(peer, used);
     if (isNew) this.deps.moved(peer);
     return true;
   }
