@@ -65,8 +65,8 @@ export function checkGrant(
   const { wish } = expected;
   if (wish.exit !== undefined && peer !== wish.exit) throw refused('it comes from another exit than the one asked for');
   if (wish.region !== undefined && region !== wish.region) throw refused(`its exit is in region ${region}`);
-  if (wish.privacy === 'private' && (grant.path !== 'relay2' || new Set(grant.via).size !== 2)) {
-    throw refused('its path is not over two supernodes');
+  if (wish.privacy === 'private' && !isOverTwo(grant, peer, expected.supervisor)) {
+    throw refused('one supernode on its path would see both ends');
   }
   const checked = statements.checkOffer(peer, grant.offer, now);
   if (!checked.ok) throw checked.error;
@@ -93,6 +93,13 @@ export function checkGrant(
     reasons: grant.reasons,
     connectedAfter: undefined,
   };
+}
+
+/** What of a private path a client can see for itself: its own supernode, another one, and an exit that is neither. */
+function isOverTwo(grant: SessionGrant, exit: PeerId, supervisor: PeerId | undefined): boolean {
+  const [first, second, ...more] = grant.via;
+  if (grant.path !== 'relay2' || first !== supervisor || second === undefined || more.length > 0) return false;
+  return new Set([first, second, exit]).size === 3;
 }
 
 const refused = (why: string): VpndError =>
