@@ -28,6 +28,17 @@ export async function openSodium(): Promise<{ readonly crypto: SodiumCrypto; rea
   return { crypto: sodiumCrypto, random: sodiumRandom };
 }
 
+/**
+ * A private key as WireGuard keeps and shows it (RFC 7748, section 5). Any other spelling of the same key would look like
+ * a changed one at every comparison with the device, and a key that is set anew ends the sessions of all its peers.
+ */
+function clamped(key: Bytes): Bytes {
+  const scalar = Uint8Array.from(key);
+  scalar[0] = (scalar[0] ?? 0) & 248;
+  scalar[31] = ((scalar[31] ?? 0) & 127) | 64;
+  return scalar;
+}
+
 const sodiumCrypto: SodiumCrypto = {
   verify(publicKey, input, signature) {
     if (publicKey.length !== PUBLIC_KEY_LENGTH || signature.length !== SIGNATURE_LENGTH) return false;
@@ -46,10 +57,11 @@ const sodiumCrypto: SodiumCrypto = {
     return sodiumCrypto.wireGuardFromPrivate(privateKey);
   },
 
-  wireGuardFromPrivate(privateKey) {
-    const publicKey = wireGuardPublicKeyOf(sodium.crypto_scalarmult_base(wireGuardKeyBytes(privateKey)));
+  wireGuardFromPrivate(given) {
+    const scalar = clamped(wireGuardKeyBytes(given));
+    const publicKey = wireGuardPublicKeyOf(sodium.crypto_scalarmult_base(scalar));
     if (!publicKey.ok) throw new RangeError('libsodium gave an X25519 public key that is not 32 bytes long');
-    return { privateKey, publicKey: publicKey.value };
+    return { privateKey: toBase64(scalar) as WireGuardPrivateKey, publicKey: publicKey.value };
   },
 
   newIdentity() {

@@ -6,6 +6,7 @@ import { statements } from '../../src/identity/statements.js';
 import type { IpAddress } from '../../src/model/address.js';
 import { signingInput } from '../../src/model/bytes.js';
 import { keyOf, sessionIdOf } from '../../src/model/ids.js';
+import type { WireGuardPrivateKey } from '../../src/model/keys.js';
 import type { Membership, Signed } from '../../src/model/membership.js';
 import type { Offer } from '../../src/model/offer.js';
 import type { Region } from '../../src/model/role.js';
@@ -163,6 +164,19 @@ t.test('a stored WireGuard key has the public half it always had', async (t) => 
   const pair = crypto.wireGuardKeyPair();
   t.strictSame(crypto.wireGuardFromPrivate(pair.privateKey), pair);
 });
+
+t.test(
+  'a WireGuard key is written the way a device shows it, so that comparing the two finds no difference',
+  async (t) => {
+    const other = Buffer.alloc(32, 0xff);
+    const pair = crypto.wireGuardFromPrivate(other.toString('base64') as WireGuardPrivateKey);
+    const shown = Buffer.from(other);
+    shown[0] = 0xf8;
+    shown[31] = 0x7f;
+    t.equal(pair.privateKey, shown.toString('base64'), 'as `wg pubkey` and `wg show` clamp it');
+    t.strictSame(crypto.wireGuardFromPrivate(pair.privateKey), pair);
+  },
+);
 
 t.test('verification answers no to whatever is malformed', async (t) => {
   const input = new Uint8Array(8);
