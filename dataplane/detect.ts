@@ -51,7 +51,8 @@ export async function checkTun(path = '/dev/net/tun'): Promise<CheckResult> {
   try {
     const fd = openSync(path, 'r+');
     try {
-      if (fstatSync(fd).rdev !== TUN_DEVICE) throw new Error('it is another device');
+      if (fstatSync(fd).rdev !== TUN_DEVICE)
+        return err(new VpndError('no-tun', `${path} is not the TUN device; make it: mknod ${path} c 10 200`));
     } finally {
       closeSync(fd);
     }

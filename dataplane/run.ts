@@ -136,7 +136,7 @@ const firstLines = (text: string): string => text.trim().split('\n').slice(0, 3)
 
 /**
  * A file without a name, open for reading and writing, in memory where there is such a place. A pipe would not do:
- * Node's pipes are sockets, and `wg addconf /dev/stdin` cannot open those.
+ * Node's pipes are sockets, and `wg addconf` cannot open those by name.
  */
 function anonymousFile(content: string): number {
   for (const directory of ['/dev/shm', '/run', '/tmp']) {

@@ -21,6 +21,8 @@ import {
 
 /** Kernel devices, through `wg` of wireguard-tools. */
 const WHAT = 'wg';
+/** Standard input by a name that is always there; /dev/stdin is a link that not every container has. */
+const STDIN = '/proc/self/fd/0';
 /** Peers removed by one call: their keys stand in arguments, of which the kernel takes 128 KiB at once with ease. */
 const REMOVALS_AT_ONCE = 500;
 
@@ -35,7 +37,7 @@ export async function wgWrite(runner: Runner, device: string, change: DeviceChan
     await runner.run('wg', ['set', device, ...keys.flatMap((key) => ['peer', key, 'remove'])]);
   }
   const text = renderConf(change, state);
-  if (text !== '') await runner.run('wg', ['addconf', device, '/dev/stdin'], { input: text });
+  if (text !== '') await runner.run('wg', ['addconf', device, STDIN], { input: text });
 }
 
 /**

@@ -3,7 +3,11 @@ import { createLab } from '../../chaos/lab/index.js';
 import { openOnHost } from '../support/namespace-dataplane.js';
 import { dataPlaneContract } from './dataplane.suite.js';
 
+// An emulated machine takes its time.
+t.setTimeout(600_000);
+
 t.test('Linux, in a namespace of its own', async (t) => {
+  t.setTimeout(600_000);
   const lab = await createLab();
   t.teardown(() => lab.close());
   const host = await lab.publicHost('host', { ipv4: '198.51.100.1', ipv6: '2001:db8::1' });

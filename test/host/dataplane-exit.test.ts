@@ -15,7 +15,7 @@ import {
 } from '../support/namespace-path.js';
 import { at, cidrs, ip, keyPair, peer, port, relay } from '../support/namespace-units.js';
 
-t.setTimeout(240_000);
+t.setTimeout(900_000);
 
 const WEB = '198.51.100.80';
 const WEB6 = '2001:db8::80';

@@ -18,7 +18,7 @@ import {
 } from '../support/namespace-path.js';
 import { at, ip, port, relay } from '../support/namespace-units.js';
 
-t.setTimeout(240_000);
+t.setTimeout(900_000);
 
 const WEB = '198.51.100.80';
 
