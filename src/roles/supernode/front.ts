@@ -76,6 +76,8 @@ const ATTEMPTS = 4;
 const SESSIONS_PER_CLIENT = 4;
 /** A tunnel that never came up is not kept. */
 const HANDSHAKE_LIMIT: Millis = seconds(30);
+/** A client whose stream broke may have a running tunnel and could not say so: time enough to come back and show it. */
+const AWAY_LIMIT: Millis = minutes(5);
 const SWEEP: Millis = seconds(15);
 /** How long a rollback may hold up the next candidate; a supernode that stays silent is told in the background. */
 const ROLLBACK_PATIENCE: Millis = seconds(1);
@@ -91,7 +93,11 @@ export class FrontSessions {
   readonly #queue = new KeyedQueue<SessionId>();
   #cancelSweep: () => void = () => {};
 
-  constructor(private readonly deps: FrontDeps) {}
+  readonly #startedAt: Instant;
+
+  constructor(private readonly deps: FrontDeps) {
+    this.#startedAt = deps.clock.now();
+  }
 
   /** Take up what the store has, before anything is served. */
   load(plan: AddressPlan | undefined): void {
@@ -194,8 +200,14 @@ export class FrontSessions {
       if (this.#sessions.get(session)?.client !== peer.id) this.#tellGone(peer.id, session, 'not known here');
     }
     for (const session of this.#ofClient.get(peer.id) ?? []) {
-      if (!held.has(session)) void this.#close(session, peer.id, 'the client no longer holds it');
-      else void this.#renew(session);
+      const one = this.#sessions.get(session);
+      if (one === undefined || !held.has(session)) {
+        void this.#close(session, peer.id, 'the client no longer holds it');
+      } else {
+        // The news of its handshake may have got lost; one that never comes the client itself reports.
+        this.#put({ ...one, established: true });
+        void this.#renew(session);
+      }
     }
   }
 
@@ -398,10 +410,17 @@ export class FrontSessions {
       // A supernode that does not answer must not make a queue: what waits behind it may be the client's own wish.
       if (this.#queue.busy(one.session)) continue;
       if (one.leaseUntil <= now) void this.#close(one.session, one.client, 'its lease ran out');
-      else if (!one.established && since(now, one.openedAt) > HANDSHAKE_LIMIT) {
+      else if (!one.established && this.#isUnclaimed(one, now)) {
         void this.#close(one.session, one.client, 'no handshake came');
       } else if (one.leaseUntil - now < (this.deps.config.lease * 2) / 3) void this.#renew(one.session);
     }
+  }
+
+  /** Whether its client had the time to say that a handshake came through. */
+  #isUnclaimed(one: FrontSession, now: Instant): boolean {
+    const peer = this.deps.streams().peer(one.client);
+    const from = Math.max(one.openedAt, peer?.since ?? this.#startedAt) as Instant;
+    return since(now, from) > (peer === undefined ? AWAY_LIMIT : HANDSHAKE_LIMIT);
   }
 
   #nothingFits(request: ExitRequest, ranking: Ranking): VpndError {
@@ -413,8 +432,8 @@ export class FrontSessions {
         `there is no region '${request.region}'; regions with supernodes: ${regions.join(', ') || 'none'}`,
       );
     }
-    if (ranking.rejected.length > 0)
-      return new VpndError('no-exit', explainRejections(ranking.rejected), { retryable: true });
+    const rejected = ranking.rejected.filter(({ exit }) => request.exit === undefined || exit.id === request.exit);
+    if (rejected.length > 0) return new VpndError('no-exit', explainRejections(rejected), { retryable: true });
     const where = request.region === undefined ? '' : ` in region '${request.region}'`;
     const hint = request.exit === undefined ? 'see vpnd exits' : 'it may be switched off; see vpnd exits';
     return new VpndError('no-exit', `no exit${wanted} is connected${where}; ${hint}`, { retryable: true });
