@@ -47,7 +47,10 @@ export interface WorldOptions {
   readonly exits?: readonly ({ readonly region: string } & Partial<Omit<ExitConfig, 'region'>>)[];
   /** Named c0, c1, … */
   readonly clients?: readonly ({ readonly region: string } & Partial<Omit<ClientConfig, 'region'>>)[];
+  /** One way, between any two. */
   readonly latency?: Millis;
+  /** Of sessions, at every supernode. */
+  readonly lease?: Millis;
 }
 
 export interface Wish {
@@ -77,7 +80,9 @@ export async function overlayWorld(options: WorldOptions = {}) {
     random: chance('internet'),
     latency: () => latency,
   });
-  const open = (from: IpAddress, to: IpAddress) => internet.open(from, to);
+  const udpAnyway = new Set<string>();
+  const between = (a: IpAddress, b: IpAddress) => [a, b].sort().join(' ');
+  const open = (from: IpAddress, to: IpAddress) => internet.open(from, to) || udpAnyway.has(between(from, to));
   const udp = new MemoryUdp({ latency: () => latency, open });
   const statements = openStatements(crypto);
   const packets = new PacketPlane({
@@ -219,8 +224,15 @@ export async function overlayWorld(options: WorldOptions = {}) {
       if (machine.clock?.alive) gone(machine, 'process');
       return start(name);
     },
-    partition: (a: string, b: string) => internet.partition(node(a).ip, node(b).ip),
-    heal: (a: string, b: string) => internet.heal(node(a).ip, node(b).ip),
+    /** Nothing gets from one machine to the other; `control` cuts streams and calls, and lets UDP through. */
+    partition(a: string, b: string, what: 'all' | 'control' = 'all'): void {
+      if (what === 'control') udpAnyway.add(between(node(a).ip, node(b).ip));
+      internet.partition(node(a).ip, node(b).ip);
+    },
+    heal(a: string, b: string): void {
+      udpAnyway.delete(between(node(a).ip, node(b).ip));
+      internet.heal(node(a).ip, node(b).ip);
+    },
     /** The lid is closed: nothing runs and nothing is heard until `wake`. */
     sleep(name: string): void {
       node(name).clock?.sleep();
@@ -289,7 +301,11 @@ export async function overlayWorld(options: WorldOptions = {}) {
   for (const [i, { region, ...change }] of (options.supernodes ?? [{ region: 'us' }, { region: 'eu' }]).entries()) {
     const name = String.fromCharCode(97 + i);
     add(name, 'supernode', `198.51.100.${10 + i}`, (machine, own) =>
-      startSupernode(supernodeConfig(name, machine.ip, change), portsOf(machine, own), keysOf(machine)),
+      startSupernode(
+        supernodeConfig(name, machine.ip, { lease: options.lease ?? hours(1), ...change }),
+        portsOf(machine, own),
+        keysOf(machine),
+      ),
     );
     await join(name, 'supernode', region);
     await world.untilConnected([name]);
