@@ -1,0 +1,99 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import type { Io } from '../../src/cli/io.js';
+import { main } from '../../src/cli/main.js';
+import { OPTIONS } from '../../src/config/options.js';
+import { formatJoinToken } from '../../src/identity/join-token.js';
+import { openSodium } from '../../src/identity/sodium.js';
+import type { Port } from '../../src/model/address.js';
+import type { Region, Role } from '../../src/model/role.js';
+
+const ROOT = process.cwd();
+const ROLES = ['base', 'supernode', 'exit', 'client'] as const satisfies readonly Role[];
+
+async function vpnd(...argv: string[]): Promise<{ status: number; out: string; err: string }> {
+  const said = { out: '', err: '' };
+  const io: Io = {
+    out: (text) => {
+      said.out += text;
+    },
+    err: (text) => {
+      said.err += text;
+    },
+    env: {},
+    interactive: false,
+    exitNow: () => {
+      throw new Error('checking a configuration does not end the process');
+    },
+    onSignal: () => () => {},
+  };
+  const status = await main(argv, io);
+  return { status, ...said };
+}
+
+t.test('the example configurations are good, and so is everything that is commented out in them', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'vpnd-docs-'));
+  t.teardown(() => rmSync(dir, { recursive: true }));
+  const { crypto } = await openSodium();
+  const tokenFile = join(dir, 'token');
+  const secret = new Uint8Array(32);
+  const base = [{ host: 'base.example.org', port: 7400 as Port }];
+  const token = { base, caKeyHash: secret, secret, role: 'exit', region: 'eu' as Region } as const;
+  writeFileSync(tokenFile, formatJoinToken(token, crypto.sha256));
+
+  t.same(readdirSync(join(ROOT, 'deploy/config')).sort(), ROLES.map((role) => `${role}.toml`).sort());
+  for (const role of ROLES) {
+    const text = readFileSync(join(ROOT, `deploy/config/${role}.toml`), 'utf8');
+    // The file that join-file names is on nobody's machine but the reader's.
+    const join_ = role === 'base' ? [] : ['--join-file', tokenFile];
+    const everything = join(dir, `${role}.toml`);
+    const switchedOn = text.replace(/^# (?=[a-z0-9-]+ = )/gm, '');
+    // Settings that are there twice, once switched on and once as a comment, would not be TOML.
+    writeFileSync(everything, switchedOn);
+    for (const path of [join(ROOT, `deploy/config/${role}.toml`), everything]) {
+      const checked = await vpnd(role, '--check', '--config', path, ...join_);
+      t.same(checked, { status: 0, out: `the configuration of vpnd ${role} is good\n`, err: '' }, path);
+    }
+    t.match(text, new RegExp(`^# /etc/vpnd/${role}\\.toml`), 'says where it goes');
+  }
+  writeFileSync(tokenFile, 'advertize = ["base.example.org"]\n');
+  t.equal((await vpnd('base', '--check', '--config', tokenFile)).status, 2, 'a wrong one would be noticed');
+});
+
+t.test('the systemd units fit the daemons', async (t) => {
+  t.same(readdirSync(join(ROOT, 'deploy/systemd')).sort(), ROLES.map((role) => `vpnd-${role}.service`).sort());
+  for (const role of ROLES) {
+    const unit = settings(readFileSync(join(ROOT, `deploy/systemd/vpnd-${role}.service`), 'utf8'));
+    t.equal(unit.ExecStart, `/usr/local/bin/vpnd ${role}`);
+    t.equal(
+      `/var/lib/${unit.StateDirectory}`,
+      OPTIONS[role].stateDir.default,
+      'the state directory is the default one',
+    );
+    t.equal(unit.NoNewPrivileges, 'yes');
+    t.equal(unit.ProtectSystem, 'strict');
+    t.equal(unit.MemoryDenyWriteExecute, undefined, 'V8 could not run');
+    t.equal(unit.RestartPreventExitStatus, '2', 'a wrong configuration is not tried again and again');
+    if (role === 'base') {
+      t.equal(unit.CapabilityBoundingSet, '', 'base needs no privilege');
+      t.not(unit.User, 'vpnd', 'a supernode beside base cannot read its keys');
+      continue;
+    }
+    t.equal(unit.User, 'vpnd');
+    t.equal(unit.KillMode, 'process', 'wireguard-go carries sessions on while the daemon restarts');
+    t.equal(unit.RuntimeDirectoryPreserve, 'yes', 'and keeps its socket');
+    t.equal(unit.CapabilityBoundingSet, unit.AmbientCapabilities);
+    t.match(unit.CapabilityBoundingSet, /^CAP_NET_ADMIN( CAP_NET_BIND_SERVICE)?$/);
+    t.match(unit.DeviceAllow, /^\/dev\/net\/tun rw$/);
+    t.match(unit.RestrictAddressFamilies, /AF_NETLINK/);
+    t.equal(unit.ProtectKernelTunables, undefined, 'sysctls are written');
+  }
+});
+
+/** `Key=value` lines; no key stands twice in these units but in another section. */
+function settings(text: string): Readonly<Record<string, string | undefined>> {
+  const lines = text.split('\n').filter((line) => /^[A-Z]\w*=/.test(line));
+  return Object.fromEntries(lines.map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]));
+}
