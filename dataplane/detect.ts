@@ -109,6 +109,7 @@ export async function detectEngine(
     );
   }
   if (runner.find('wireguard-go') === undefined) {
+    if (choice === 'userspace') throw missingTool('wireguard-go');
     throw kernel
       ? missingTool('wg')
       : new VpndError(

@@ -41,7 +41,9 @@ export function statements(crypto: Crypto): Statements {
       if (typeof membership === 'string') return err(badMembership(membership));
       if (now + tolerance < membership.notBefore)
         return err(
-          badMembership(`it is valid from ${iso(membership.notBefore)} only; is the clock of this machine right?`),
+          badMembership(
+            `it is valid from ${iso(membership.notBefore)} only, and this machine's clock says ${iso(now)}; set it, e.g. timedatectl set-ntp true`,
+          ),
         );
       if (now - tolerance >= membership.notAfter)
         return err(

@@ -217,6 +217,8 @@ export class Tunnel {
     this.#cancelRetry();
     this.#abort.abort(new VpndError('closed', 'the client is stopping'));
     await this.#turn.catch(() => {});
+    // What stays on record is taken up at the next start, as if `down` had never been said.
+    for (const name of [...this.#unforgotten]) this.#forget(name);
   }
 
   async #connect(wish: ExitWish, signal: AbortSignal): Promise<void> {

@@ -34,11 +34,14 @@ export class ExitBook {
     return this.deps.config.egress && this.deps.egressReady() ? [...exits, this.#egress()] : exits;
   }
 
-  /** The best that fit, for another supernode's RequestExitPeer. */
+  /** The best that fit, for another supernode's RequestExitPeer; where none does, some that it can tell its client about. */
   fitting(request: RequestExitPeerRequest): readonly ExitCandidate[] {
     const wish = { ...request, maxLatency: undefined, privacy: 'auto' as const };
-    const { ranked } = rankExits(this.all(), wish, this.#anyClient());
-    return ranked.slice(0, Math.min(request.limit || DEFAULT_LIMIT, 50)).map((one) => one.exit);
+    const { ranked, rejected } = rankExits(this.all(), wish, this.#anyClient());
+    const named = rejected.filter(({ exit }) => request.exit === undefined || exit.id === request.exit);
+    return (ranked.length > 0 ? ranked : named)
+      .slice(0, Math.min(request.limit || DEFAULT_LIMIT, 50))
+      .map((one) => one.exit);
   }
 
   #candidate(peer: ConnectedPeer): ExitCandidate {

@@ -73,5 +73,8 @@ function checkPages(path: string, image: Buffer): void {
   } catch (thrown) {
     throw corrupt(path, thrown instanceof Error ? thrown.message : String(thrown), thrown);
   }
-  if (verdict !== 'ok') throw corrupt(path, String(verdict).split('\n').slice(0, 2).join(' '));
+  if (verdict !== 'ok') throw corrupt(path, verdictLine(String(verdict)));
 }
+
+/** quick_check names the database on a line of its own, which is always `main`, before it says what is wrong. */
+const verdictLine = (verdict: string): string => verdict.split('\n').find((line) => !line.startsWith('***')) ?? verdict;
