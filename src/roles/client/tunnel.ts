@@ -16,7 +16,8 @@ import { bareDevice, checkGrant, type HeldSession, holdingUnits, sessionUnits } 
 /**
  * What the client does at present.
  *
- * idle -> requesting -> connecting -> up; up -> waiting (session lost, intent kept) -> requesting; any -> idle by down.
+ * idle -> requesting -> connecting -> up; up -> waiting (session lost or to be replaced, intent kept) -> requesting;
+ * any -> idle by down.
  */
 export type TunnelState =
   | { readonly kind: 'idle' }
@@ -106,20 +107,27 @@ export class Tunnel {
       : [{ session: held.session, generation: held.generation }];
   }
 
-  /** Resolves when the handshake is through; a session that was up before is replaced. */
+  /**
+   * Resolves when the handshake is through. A session that was up before is replaced; where that fails, what was wished
+   * for before still is, and asked for again. Traffic is held meanwhile.
+   */
   async up(wish: ExitWish, signal: AbortSignal): Promise<void> {
     this.#cancelRetry();
     await this.#inTurn(async () => {
-      const before = this.#held();
-      if (before !== undefined) await this.#leave(before, 'another exit was asked for');
-      this.#wish = undefined;
-      this.#forget(WISH_FACT);
-      await this.#connect(wish, AbortSignal.any([signal, this.#abort.signal]));
+      if (this.#state.kind === 'up') await this.#makeWay(this.#state.held);
+      try {
+        await this.#connect(wish, AbortSignal.any([signal, this.#abort.signal]));
+      } catch (thrown) {
+        if (this.state.kind === 'waiting') this.#retry(0);
+        throw thrown;
+      }
       try {
         this.#keep(WISH_FACT, wish);
       } catch (thrown) {
         const held = this.#held();
         if (held !== undefined) await this.#leave(held, toVpndError(thrown).code);
+        this.#wish = undefined;
+        this.#forget(WISH_FACT);
         this.#become({ kind: 'idle' }, toVpndError(thrown).message);
         throw thrown;
       }
@@ -317,6 +325,14 @@ export class Tunnel {
     this.#state = { kind: 'idle' };
   }
 
+  /** The session is to be replaced. Its routes stay, so that nothing leaves outside a tunnel meanwhile. */
+  async #makeWay(held: HeldSession): Promise<void> {
+    const why = new VpndError('closed', 'another exit was asked for');
+    await this.deps.ports.dataplane.apply({ remove: this.#peerIds(held) });
+    this.deps.tell({ kind: 'session-closed', session: held.session, reason: why.message });
+    this.#wait(held, why);
+  }
+
   /** The session is over, the wish is not. */
   #lose(held: HeldSession, why: VpndError): void {
     this.deps.ports.log.warn('the session was lost; asking for another', {
@@ -325,6 +341,11 @@ export class Tunnel {
       reason: why.message,
     });
     this.deps.tell({ kind: 'session-closed', session: held.session, reason: why.code });
+    this.#wait(held, why);
+    this.#retry(0);
+  }
+
+  #wait(held: HeldSession, why: VpndError): void {
     // A restart must not take it for a running one.
     try {
       this.#keep(SESSION_FACT, { ...held, leaseUntil: this.deps.ports.clock.now() });
@@ -332,7 +353,6 @@ export class Tunnel {
       this.deps.ports.log.warn('a lost session stays on record', { session_id: held.session, err });
     }
     this.#become({ kind: 'waiting', why, lost: held, attempt: 0 }, why.message);
-    this.#retry(0);
   }
 
   #retry(attempt: number): void {
