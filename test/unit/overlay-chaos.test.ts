@@ -27,6 +27,7 @@ class Chaos {
   /** Clients whose user is waiting for an answer. */
   readonly #asking = new Map<string, object>();
   readonly #cuts: (() => void)[] = [];
+  #moves = 0;
   readonly #random;
 
   constructor(
@@ -112,7 +113,8 @@ class Chaos {
         if (machine.role !== 'client' || machine.process === undefined) break;
         this.#heal();
         this.#note(`move ${machine.name}`);
-        world.move(machine.name, `192.0.2.${2 + this.#chance(250)}`);
+        this.#moves++;
+        world.move(machine.name, `198.51.${101 + Math.floor(this.#moves / 250)}.${1 + (this.#moves % 250)}`);
         break;
     }
     await world.advance(this.#chance(12) === 0 ? seconds(40) : this.#chance(4_000));
