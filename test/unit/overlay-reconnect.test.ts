@@ -331,3 +331,19 @@ t.test('an exit with a public address is reached without relays', async (t) => {
   t.match(await world.session('c0'), { state: 'up' });
   await endsCleanly(world, t);
 });
+
+t.test('the exit’s supernode is away: it is found through another one, and goes home afterwards', async (t) => {
+  const world = await overlayWorld({ supernodes: [{ region: 'us' }, { region: 'eu' }, { region: 'ap' }] });
+  world.crash('b');
+  t.match(await otherSupernodeOf(world, 'x0'), { process: {} });
+  await world.advance(seconds(1));
+  t.equal(await world.refusal('c0', { region: 'eu' }), undefined, 'its region is not empty meanwhile');
+  t.match(world.way('c0'), { ok: true, exit: { name: 'x0' } });
+  await world.down('c0');
+  await world.restart('b');
+  await world.advance(minutes(4));
+  t.equal((await world.upstream('x0'))?.supervisorId, world.node('b').id);
+  t.equal(await world.refusal('c0', { region: 'eu' }), undefined);
+  await world.down('c0');
+  t.same(world.residue(), []);
+});

@@ -154,7 +154,7 @@ export async function joinOverlay(
     },
   );
 
-  const homing = new Homing({ home: () => self.home?.(), upstream, clock, log });
+  const homing = new Homing({ home: () => self.home?.() ?? regional(), upstream, clock, log });
   const renewers = [
     new Renewer({ what: 'the membership', after: 1 / 2, validity: () => membership, renew }, ports),
     ...(role === 'supernode'
@@ -205,6 +205,14 @@ export async function joinOverlay(
       await upstream.stop();
     },
   };
+
+  /** Without sessions a node belongs to its region, where it is looked for; undefined while it is there. */
+  function regional(): PeerId | undefined {
+    const { expect } = upstream.status().supervisor ?? {};
+    const own = enrolment.supernodes.filter((one) => one.region === membership.region);
+    const isThere = expect?.kind !== 'supernode' || own.some((one) => one.id === expect.id);
+    return isThere ? undefined : own[0]?.id;
+  }
 
   function homeFirst(supernodes: readonly SupernodeInfo[]): readonly SupernodeInfo[] {
     const home = self.home?.();

@@ -72,6 +72,14 @@ export class Mesh {
   async candidates(request: RequestExitPeerRequest): Promise<readonly ExitCandidate[]> {
     // An exit asked for by name may be under any supernode, whatever the region.
     const serving = await this.#serving(request.exit === undefined ? request.region : undefined);
+    const found = await this.#ask(serving, request);
+    if (request.region === undefined || found.some((exit) => exit.region === request.region)) return found;
+    // Exits whose own supernode is away are with another region's.
+    const elsewhere = this.#supernodes.filter((one) => !serving.some(({ id }) => id === one.id));
+    return [...found, ...(await this.#ask(elsewhere, request))];
+  }
+
+  async #ask(serving: readonly SupernodeInfo[], request: RequestExitPeerRequest): Promise<readonly ExitCandidate[]> {
     const others = serving.filter((one) => one.id !== this.deps.self && !one.draining).slice(0, ASK_AT_MOST);
     const found: ExitCandidate[] = [];
     await firstsWithGrace(
