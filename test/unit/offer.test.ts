@@ -115,6 +115,7 @@ t.test('everything else is refused', async (t) => {
     ['too old', { at: plus(NOW, minutes(16)) }, 'bad-offer'],
     ['from another exit than asked for', { wish: { exit: stranger.id } }, 'bad-offer'],
     ['from another region', { wish: { region: 'us' as Region } }, 'bad-offer'],
+    ['from another pool', { wish: { pool: 'fast' } }, 'bad-offer'],
     ['by a client', { member: { roles: ['client'] } }, 'bad-offer'],
     ['by somebody with the exit’s membership', { signer: stranger, member: { peer: exit.id } }, 'bad-offer'],
     ['with a membership of another base', { issuer: stranger }, 'bad-membership'],

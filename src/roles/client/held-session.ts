@@ -60,11 +60,12 @@ export function checkGrant(
 ): HeldSession {
   const member = statements.checkMembership(expected.baseKey, grant.exitMembership, now, CLOCK_TOLERANCE);
   if (!member.ok) throw member.error;
-  const { peer, roles, region } = member.value;
+  const { peer, roles, region, pool } = member.value;
   if (!roles.includes('exit') && !roles.includes('supernode')) throw refused('the node behind it is no exit');
   const { wish } = expected;
   if (wish.exit !== undefined && peer !== wish.exit) throw refused('it comes from another exit than the one asked for');
   if (wish.region !== undefined && region !== wish.region) throw refused(`its exit is in region ${region}`);
+  if (wish.pool !== undefined && pool !== wish.pool) throw refused('its exit is in another pool');
   if (wish.privacy === 'private' && !isOverTwo(grant, peer, expected.supervisor)) {
     throw refused('one supernode on its path would see both ends');
   }
