@@ -47,14 +47,15 @@ export async function openLinuxDataPlane(options: LinuxDataPlaneOptions): Promis
   await requireHost(runner);
   const engine = await detectEngine(runner, options.engine);
   const name = `vpnd_${options.owner}`;
+  const devices = new Devices(runner, options.owner, engine, options.engine === 'auto', options.log);
   const parts: Parts = {
-    devices: new Devices(runner, options.owner, engine, options.engine === 'auto', options.log),
+    devices,
     relays: {
       4: new RelayTable(runner, 'ip', name, options.clock),
       6: new RelayTable(runner, 'ip6', name, options.clock),
     },
     filters: new FilterTables(runner, [inetSpec(name), arpSpec(name)], options.log),
-    routing: new RoutingTable(runner, PROTOCOL[options.owner]),
+    routing: new RoutingTable(runner, PROTOCOL[options.owner], (device) => devices.exists(device)),
   };
   if (options.relayPorts !== undefined) reservePorts(options.relayPorts, options.log);
   await Promise.all([parts.devices.list(), parts.routing.prime(), parts.filters.prime()]);

@@ -75,8 +75,15 @@ export const routeKey = (route: RouteLine): string =>
 
 const ANY: Readonly<Record<Family, Cidr>> = { 4: '0.0.0.0/0' as Cidr, 6: '::/0' as Cidr };
 
-/** What these units mean in rules and routes. `families`: those that this kernel has. */
-export function renderRouting(units: readonly RoutingUnit[], families: readonly Family[]): Routing {
+/**
+ * What these units mean in rules and routes. `families`: those that this kernel has. Where a unit's device is gone, its
+ * rules and the `unreachable` route behind them stay: traffic is held.
+ */
+export function renderRouting(
+  units: readonly RoutingUnit[],
+  families: readonly Family[],
+  isThere: (device: string) => boolean = () => true,
+): Routing {
   const rules = new Map<string, RuleLine>();
   const routes = new Map<string, RouteLine>();
   const owners = new Map<string, UnitId>();
@@ -88,7 +95,7 @@ export function renderRouting(units: readonly RoutingUnit[], families: readonly 
     if (!owners.has(ruleKey(line))) owners.set(ruleKey(line), unitIdOf(unit));
   };
   const route = (unit: RoutingUnit, line: RouteLine) => {
-    if (!families.includes(line.family)) return;
+    if (!families.includes(line.family) || (line.device !== undefined && !isThere(line.device))) return;
     routes.set(routeKey(line), line);
     owners.set(routeKey(line), unitIdOf(unit));
   };

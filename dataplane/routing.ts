@@ -23,6 +23,7 @@ export class RoutingTable {
   constructor(
     private readonly runner: Runner,
     private readonly protocol: number,
+    private readonly isThere: (device: string) => boolean,
   ) {
     // A kernel started with ipv6.disable=1 has nothing to route there, and nothing that could leak.
     this.#families = existsSync('/proc/sys/net/ipv6') ? [4, 6] : [4];
@@ -38,7 +39,7 @@ export class RoutingTable {
    * a call where a tunnel comes up.
    */
   async apply(units: readonly RoutingUnit[], first: readonly string[] = []): Promise<void> {
-    const wanted = renderRouting(units, this.#families);
+    const wanted = renderRouting(units, this.#families, this.isThere);
     const believed = this.#believed;
     if (believed === undefined) {
       await runBatch(this.runner, first);
@@ -61,7 +62,7 @@ export class RoutingTable {
   }
 
   async reconcile(units: readonly RoutingUnit[], repairs: Repairs): Promise<void> {
-    const wanted = renderRouting(units, this.#families);
+    const wanted = renderRouting(units, this.#families, this.isThere);
     const present = await this.#list();
     for (const [key, owner] of wanted.owners) {
       const rule = wanted.rules.has(key) && present.rules.has(key);

@@ -128,6 +128,16 @@ export function dataPlaneContract(t: Test, subject: Subject): void {
     t.same(await plane.observePeers(), []);
   });
 
+  t.test('units go in any order, a device before what stands on it', async (t) => {
+    const plane = await open(t);
+    await plane.apply({ put: ALL });
+    for (const id of ['device/wg-b', 'device/wg-a', 'egress/wg-a', 'full-tunnel/wg-b']) {
+      await plane.apply({ remove: [id as UnitId] });
+    }
+    await plane.apply({ remove: ALL.map(unitIdOf) });
+    t.same(await plane.inventory(), []);
+  });
+
   t.test('an endpoint that is put anew counts, and one that is left out stays', async (t) => {
     const plane = await open(t);
     const endpoint = async () => (await plane.observePeers())[0]?.endpoint;
