@@ -18,6 +18,7 @@ import { detectEngine, requireHost } from './detect.js';
 import { Devices, type Engine, type PreparedDevice } from './devices.js';
 import { FilterTables } from './filter.js';
 import { type FilterUnit, renderArpTable, renderFilterTable } from './filter-text.js';
+import { type Launcher, startLauncher } from './launcher.js';
 import { RelayTable, type Repairs } from './relay.js';
 import { RoutingTable } from './routing.js';
 import { type Owner, PROTOCOL } from './routing-text.js';
@@ -34,6 +35,8 @@ export interface LinuxDataPlaneOptions {
   readonly relayPorts?: { readonly from: Port; readonly to: Port };
   /** Where programs are looked for; the fixed system directories unless given. */
   readonly toolDirectories?: readonly string[];
+  /** For daemons: programs are started from a small process beside this one. */
+  readonly launcher?: boolean;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -43,7 +46,17 @@ export interface LinuxDataPlaneOptions {
  * where something is missing. After a start `reconcile` comes first: it adopts what a former process left.
  */
 export async function openLinuxDataPlane(options: LinuxDataPlaneOptions): Promise<DataPlane> {
-  const runner = createRunner(options.toolDirectories ?? TOOL_DIRECTORIES);
+  const launcher = options.launcher ? startLauncher(options.log) : undefined;
+  try {
+    return await open(options, launcher);
+  } catch (thrown) {
+    launcher?.close();
+    throw thrown;
+  }
+}
+
+async function open(options: LinuxDataPlaneOptions, launcher: Launcher | undefined): Promise<DataPlane> {
+  const runner = createRunner(options.toolDirectories ?? TOOL_DIRECTORIES, launcher?.launch);
   await requireHost(runner);
   const engine = await detectEngine(runner, options.engine);
   const name = `vpnd_${options.owner}`;
@@ -59,7 +72,7 @@ export async function openLinuxDataPlane(options: LinuxDataPlaneOptions): Promis
   };
   if (options.relayPorts !== undefined) reservePorts(options.relayPorts, options.log);
   await Promise.all([parts.devices.list(), parts.routing.prime(), parts.filters.prime()]);
-  return new LinuxDataPlane(engine, parts, options);
+  return new LinuxDataPlane(engine, parts, options, launcher);
 }
 
 const inetSpec = (name: string) => ({
@@ -99,6 +112,7 @@ class LinuxDataPlane implements DataPlane {
     readonly engine: Engine,
     private readonly parts: Parts,
     private readonly options: LinuxDataPlaneOptions,
+    private readonly launcher: Launcher | undefined,
   ) {
     this.#queue = new ChangeQueue((change) => this.#applyOrUndo(change));
   }
@@ -162,6 +176,7 @@ class LinuxDataPlane implements DataPlane {
 
   async close(): Promise<void> {
     await this.#queue.close();
+    this.launcher?.close();
   }
 
   async #applyOrUndo(change: UnitChange): Promise<void> {

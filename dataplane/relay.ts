@@ -150,7 +150,9 @@ export class RelayTable {
     this.#forget(wanted, remove, add);
     remove.push(...(await this.#staleTuples(add, table)));
     const text = renderRelayChange(this.family, this.name, remove, add);
-    if (text !== '') await runNft(this.runner, text);
+    // Known tuples end by themselves within seconds; with the last session nothing at all stays behind.
+    const rest = wanted.size === 0 ? `flush set ${this.family} ${this.name} current\n` : '';
+    if (text !== '') await runNft(this.runner, text + rest);
     this.#believed = wanted;
     const now = this.clock.monotonic();
     for (const [port, at] of this.#lately) if (now - at > TUPLE_MEMORY) this.#lately.delete(port);

@@ -25,6 +25,7 @@ export async function openDataPlane(config: ForwardingConfig, deps: { clock: Clo
   return openLinuxDataPlane({
     owner: config.role,
     engine: config.dataplane,
+    launcher: true,
     ...(config.role === 'supernode' ? { relayPorts: config.relayPorts } : {}),
     ...deps,
   });
