@@ -101,6 +101,11 @@ export class CommandExecutor {
     return this.#live.get(id);
   }
 
+  /** For an order of this node to itself: newer than whatever its ledger has of the session, ended ones included. */
+  nextGeneration(id: SessionId): number {
+    return (this.ports.ledger.session(id)?.generation ?? 0) + 1;
+  }
+
   /** The fold of everything accepted: what the kernel has to hold. */
   desired(): readonly Unit[] {
     return [...this.projection.fixed(), ...this.sessions().flatMap((record) => this.projection.units(record))];

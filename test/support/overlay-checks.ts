@@ -21,16 +21,22 @@ export async function kernelResidue(node: OverlayNode): Promise<string[]> {
   ];
 }
 
-/** Elements in the maps and sets of a relay's tables: how much it still holds of sessions. */
+/** Elements in the maps and sets of a relay's tables that stay until somebody removes them: what it holds of sessions. */
 export async function relayElements(node: OverlayNode): Promise<number> {
   const listed = JSON.parse(await node.host.exec(['nft', '-j', 'list', 'ruleset'])) as {
-    nftables: { map?: { elem?: unknown[]; table: string }; set?: { elem?: unknown[]; table: string; name: string } }[];
+    nftables: { map?: NftSet; set?: NftSet }[];
   };
   return listed.nftables
     .flatMap(({ map, set }) => [map, set])
-    .filter((one) => one?.table.startsWith('vpnd') === true)
-    .filter((one) => one !== undefined && !('name' in one && /forbidden|special/.test(String(one.name))))
+    .filter((one) => one?.table.startsWith('vpnd') === true && one.flags?.includes('timeout') !== true)
     .reduce((sum, one) => sum + (one?.elem?.length ?? 0), 0);
+}
+
+interface NftSet {
+  readonly table: string;
+  /** `timeout`: elements go by themselves within seconds. */
+  readonly flags?: readonly string[];
+  readonly elem?: readonly unknown[];
 }
 
 /** Public keys of the peers on a node's WireGuard devices. */

@@ -8,7 +8,7 @@ import { Changes } from '../shared/changes.js';
 import type { NodeKeys } from '../shared/keys.js';
 import { joinOverlay } from '../shared/member.js';
 import { Periodic } from '../shared/periodic.js';
-import { reconcileRegularly, report } from '../shared/reconciler.js';
+import { adopted, reconcileRegularly } from '../shared/reconciler.js';
 import { nodeStatus } from '../shared/status.js';
 import { exitProjection } from './projection.js';
 import { exitSessions } from './status.js';
@@ -79,7 +79,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     },
   );
   const { upstream } = member;
-  report(await executor.start(), log);
+  adopted(await executor.start(), log);
   const reconciler = reconcileRegularly(executor, ports);
   const gauges = new Periodic('counting', COUNT_EVERY, count, ports);
   count();

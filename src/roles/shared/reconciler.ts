@@ -18,8 +18,14 @@ export function reconcileRegularly(executor: CommandExecutor, ports: { clock: Cl
   );
 }
 
+/** Says what a start had to make or remove: after a crash nothing, for what is in force is taken up as it is. */
+export function adopted(found: Reconciliation, log: Log): void {
+  if (found.repaired.length > 0) log.info('made what was missing', { count: found.repaired.length });
+  for (const what of found.removed) log.warn('removed what nobody desires', { unit: what });
+}
+
 /** Says what was found changed; silent when all was as it should be. */
-export function report(found: Reconciliation, log: Log): void {
+function report(found: Reconciliation, log: Log): void {
   for (const unit of found.repaired) log.warn('repaired what somebody else had changed', { unit });
   for (const what of found.removed) log.warn('removed what nobody desires', { unit: what });
 }

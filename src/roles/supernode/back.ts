@@ -1,6 +1,5 @@
 import type { SupernodeConfig } from '../../config/types.js';
 import { newCommand } from '../../core/commands.js';
-import type { CommandExecutor } from '../../core/executor.js';
 import { atMost } from '../../core/patience.js';
 import { SlotPool } from '../../core/pool.js';
 import type { Clock } from '../../core/ports/clock.js';
@@ -9,7 +8,7 @@ import type { Random } from '../../core/ports/random.js';
 import type { FactStore } from '../../core/ports/store.js';
 import { KeyedQueue } from '../../core/serial.js';
 import { type Endpoint, type Family, familyOf, type IpAddress, type Port } from '../../model/address.js';
-import type { Command, Desired, RelayNext, SetupExit } from '../../model/command.js';
+import type { Command, CommandDone, Desired, RelayNext, SetupExit } from '../../model/command.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { Signed } from '../../model/membership.js';
@@ -30,6 +29,9 @@ export interface BackSession {
   readonly origin: PeerId;
   readonly exit: PeerId;
   readonly port: Port | undefined;
+  /** The origin's generation: older requests of it are stale. */
+  readonly asked: number;
+  /** This side's own, which grows with every order to the exit: repairs are orders too. */
   readonly generation: number;
   readonly leaseUntil: Instant;
   /** As it was asked for, to set an exit up again that has lost it. */
@@ -45,7 +47,8 @@ export interface BackDeps {
   readonly facts: FactStore;
   readonly log: Log;
   readonly ports: RelayPorts;
-  readonly executor: () => CommandExecutor;
+  /** An order to this supernode's own data plane. */
+  readonly order: (session: SessionId, lease: Millis, desired: Desired) => Promise<CommandDone>;
   readonly streams: () => StreamManager;
   readonly vouched: (peer: ConnectedPeer) => readonly IpAddress[];
   /** Relay addresses of a supernode, this one included, as base publishes them. */
@@ -104,7 +107,7 @@ export class BackSessions {
       const one = this.#sessions.get(request.session);
       if (one === undefined) return;
       if (one.origin !== origin) throw new VpndError('forbidden', 'this session was opened by another supernode');
-      await this.#end(one, Math.max(request.generation, one.generation), request.reason);
+      await this.#end(one, request.reason);
     });
   }
 
@@ -135,7 +138,7 @@ export class BackSessions {
         .run(one.session, async () => {
           const current = this.#sessions.get(one.session);
           if (current === undefined || current.leaseUntil > now) return;
-          await this.#end(current, current.generation, 'its lease ran out');
+          await this.#end(current, 'its lease ran out');
         })
         .catch((thrown: unknown) =>
           this.deps.log.warn('a session that is over could not be removed', { session_id: one.session, err: thrown }),
@@ -149,8 +152,8 @@ export class BackSessions {
     if (existing !== undefined && (existing.origin !== origin || existing.exit !== request.exit)) {
       throw new VpndError('forbidden', 'this session was opened by another supernode');
     }
-    if (existing !== undefined && request.generation < existing.generation) {
-      throw new VpndError('stale-generation', `generation ${request.generation} is older than ${existing.generation}`);
+    if (existing !== undefined && request.generation < existing.asked) {
+      throw new VpndError('stale-generation', `generation ${request.generation} is older than ${existing.asked}`);
     }
     const egress = request.exit === deps.self;
     const peer = egress ? undefined : deps.streams().peer(request.exit);
@@ -183,7 +186,8 @@ export class BackSessions {
       origin,
       exit: request.exit,
       port: way.relay?.port,
-      generation: request.generation,
+      asked: request.generation,
+      generation: (existing?.generation ?? 0) + 1,
       leaseUntil: plus(deps.clock.now(), request.lease),
       setup,
       next: way.relay?.next,
@@ -196,14 +200,14 @@ export class BackSessions {
       throw thrown;
     }
     try {
-      const command = (desired: Desired) =>
-        newCommand(deps.random, request.session, request.generation, request.lease, desired);
       // The relay first: the exit's first packet opens its NAT and shows its endpoint, and WireGuard repeats a packet
       // that met no relay only five seconds later.
-      if (way.relay !== undefined) await deps.executor().execute(command(way.relay), deps.self);
+      if (way.relay !== undefined) await deps.order(one.session, request.lease, way.relay);
       const done = await (egress
-        ? deps.executor().execute(command(setup), deps.self)
-        : deps.streams().command(request.exit, command(setup)));
+        ? deps.order(one.session, request.lease, setup)
+        : deps
+            .streams()
+            .command(request.exit, newCommand(deps.random, one.session, one.generation, request.lease, setup)));
       if (done.offer === undefined) throw new VpndError('exit-refused', `exit ${shortId(request.exit)} gave no offer`);
       const exitMembership = peer?.signedMembership ?? deps.ownMembership();
       return { endpoint: way.endpoint, offer: done.offer, exitMembership };
@@ -221,7 +225,7 @@ export class BackSessions {
   }
 
   async #undo(failed: BackSession, existing: BackSession | undefined): Promise<void> {
-    if (existing === undefined) await this.#end(failed, failed.generation, 'could not be set up');
+    if (existing === undefined) await this.#end(failed, 'could not be set up');
     else this.#save(existing);
   }
 
@@ -275,8 +279,7 @@ export class BackSessions {
     const now = this.deps.clock.now();
     const lease = ms(one.leaseUntil - now);
     if (lease <= 0) return;
-    // A tombstone of the exit's has the old generation; what it holds needs no new one, which would outrun the origin's.
-    const generation = held ? one.generation : one.generation + 1;
+    const generation = one.generation + 1;
     try {
       this.#save({ ...one, generation });
       if (!held)
@@ -286,9 +289,7 @@ export class BackSessions {
         const localIp = one.setup.endpoint.ip;
         const vouched = this.deps.vouched(peer).filter((ip) => familyOf(ip) === familyOf(localIp));
         const relay: Desired = { kind: 'relay-setup', port, localIp, vouched, next };
-        await this.deps
-          .executor()
-          .execute(newCommand(this.deps.random, session, generation, lease, relay), this.deps.self);
+        await this.deps.order(session, lease, relay);
       }
     } catch (thrown) {
       this.deps.log.warn('could not repair a session at an exit', {
@@ -298,16 +299,15 @@ export class BackSessions {
     }
   }
 
-  async #end(one: BackSession, generation: number, reason: string): Promise<void> {
+  async #end(one: BackSession, reason: string): Promise<void> {
     const { deps } = this;
-    const inLedger = deps.executor().session(one.session)?.generation ?? 0;
-    const disconnect = () =>
-      newCommand(deps.random, one.session, Math.max(generation, inLedger), seconds(0), { kind: 'disconnect', reason });
+    const disconnect: Desired = { kind: 'disconnect', reason };
     const own = one.port !== undefined || one.exit === deps.self;
-    const here = own ? deps.executor().execute(disconnect(), deps.self) : Promise.resolve();
     const [removed] = await Promise.allSettled([
-      here,
-      one.exit === deps.self ? Promise.resolve() : this.#tellExit(one, disconnect()),
+      own ? deps.order(one.session, seconds(0), disconnect) : Promise.resolve(),
+      one.exit === deps.self
+        ? Promise.resolve()
+        : this.#tellExit(one, newCommand(deps.random, one.session, one.generation, seconds(0), disconnect)),
     ]);
     if (removed.status === 'rejected') {
       // Its port is nobody else's while the kernel may still have it; the next sweep tries again.

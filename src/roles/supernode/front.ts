@@ -1,7 +1,6 @@
 import type { SupernodeConfig } from '../../config/types.js';
 import { InnerAddressPool } from '../../core/addresses.js';
 import { newCommand, newSessionId } from '../../core/commands.js';
-import type { CommandExecutor } from '../../core/executor.js';
 import { atMost } from '../../core/patience.js';
 import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
@@ -11,7 +10,7 @@ import type { FactStore } from '../../core/ports/store.js';
 import { explainRejections, type RankedExit, type Ranking } from '../../core/ranking.js';
 import { KeyedQueue } from '../../core/serial.js';
 import { type Endpoint, familyOf, type IpAddress, type Port } from '../../model/address.js';
-import type { Desired } from '../../model/command.js';
+import type { CommandDone, Desired } from '../../model/command.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { WireGuardPublicKey } from '../../model/keys.js';
@@ -59,7 +58,8 @@ export interface FrontDeps {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly ports: RelayPorts;
-  readonly executor: () => CommandExecutor;
+  /** An order to this supernode's own data plane. */
+  readonly order: (session: SessionId, lease: Millis, desired: Desired) => Promise<CommandDone>;
   readonly streams: () => StreamManager;
   readonly vouched: (peer: ConnectedPeer) => readonly IpAddress[];
   /** Exits that fit, ours and other supernodes', ranked for this client. */
@@ -317,9 +317,7 @@ export class FrontSessions {
     const vouched = this.deps.vouched(peer).filter((ip) => familyOf(ip) === familyOf(localIp));
     if (vouched.length === 0) throw new VpndError('no-path', `the client is not reached over IPv${familyOf(localIp)}`);
     const desired: Desired = { kind: 'relay-setup', port, localIp, vouched, next };
-    await this.deps
-      .executor()
-      .execute(newCommand(this.deps.random, one.session, one.generation, lease, desired), this.deps.self);
+    await this.deps.order(one.session, lease, desired);
   }
 
   /** Extend the lease along the whole path, and vouch for the address the client has now. */
@@ -332,7 +330,7 @@ export class FrontSessions {
       const lease = deps.config.lease;
       const renewed: FrontSession = {
         ...one,
-        generation: this.#nextGeneration(one),
+        generation: one.generation + 1,
         leaseUntil: plus(deps.clock.now(), lease),
       };
       try {
@@ -360,12 +358,9 @@ export class FrontSessions {
       const one = this.#sessions.get(session);
       let everywhere = true;
       if (one !== undefined) {
-        const generation = this.#nextGeneration(one);
+        const generation = one.generation + 1;
         const disconnect: Desired = { kind: 'disconnect', reason };
-        const own =
-          one.port === undefined
-            ? Promise.resolve()
-            : deps.executor().execute(newCommand(deps.random, session, generation, seconds(0), disconnect), deps.self);
+        const own = one.port === undefined ? Promise.resolve() : deps.order(session, seconds(0), disconnect);
         const there = deps.closeAt(one.supernode, { session, generation, reason });
         const [here, far] = await Promise.allSettled([own, there]);
         if (far.status === 'rejected') {
@@ -385,11 +380,6 @@ export class FrontSessions {
       const told = one === undefined ? 'not known here' : everywhere ? 'released' : 'released-here';
       if (options.silent !== true) this.#tellGone(client, session, told);
     });
-  }
-
-  /** Newer than the ledger's too: at an exit of our own, repairs count on in the same session. */
-  #nextGeneration(one: FrontSession): number {
-    return Math.max(one.generation, this.deps.executor().session(one.session)?.generation ?? 0) + 1;
   }
 
   /** DISCONNECT is the client's news that nothing is left, and the end of a session it still holds. */

@@ -1,6 +1,8 @@
 import type { SupernodeConfig } from '../../config/types.js';
+import { newCommand } from '../../core/commands.js';
 import { CommandExecutor } from '../../core/executor.js';
 import { type RankingContext, rankExits } from '../../core/ranking.js';
+import type { Desired } from '../../model/command.js';
 import { NO_LOAD, type SupernodeInfo } from '../../model/directory.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import type { PeerId, SessionId } from '../../model/ids.js';
@@ -13,14 +15,14 @@ import type {
   RequestExitPeerRequest,
 } from '../../model/messages.js';
 import { err, ok } from '../../model/result.js';
-import { seconds } from '../../model/time.js';
+import { type Millis, seconds } from '../../model/time.js';
 import { type ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { Changes } from '../shared/changes.js';
 import type { NodeKeys } from '../shared/keys.js';
 import { joinOverlay } from '../shared/member.js';
 import { Periodic } from '../shared/periodic.js';
-import { reconcileRegularly, report } from '../shared/reconciler.js';
+import { adopted, reconcileRegularly } from '../shared/reconciler.js';
 import { BackSessions, RelayPorts } from './back.js';
 import { ExitBook } from './exits.js';
 import { FrontSessions } from './front.js';
@@ -119,7 +121,8 @@ export async function startSupernode(
     log,
     facts: store.facts,
     ports: relayPorts,
-    executor: () => executor,
+    order: (session: SessionId, lease: Millis, desired: Desired) =>
+      executor.execute(newCommand(random, session, executor.nextGeneration(session), lease, desired), self),
     streams: () => streams,
     vouched: (peer: ConnectedPeer) => reflector.addressesOf(peer),
   };
@@ -203,7 +206,7 @@ export async function startSupernode(
   // Sessions first: what is in force must be known before a peer's digest is held against it.
   back.load();
   front.load(plan);
-  report(await executor.start(), log);
+  adopted(await executor.start(), log);
   const probes =
     config.probePort === undefined
       ? undefined
@@ -346,7 +349,7 @@ export async function startSupernode(
 
   function count(): void {
     back.sweep(clock.now());
-    metrics.relaySessions.set(relayPorts.taken);
+    metrics.relaySessions.set(executor.sessions().length);
     metrics.sessions.set(front.all().length);
   }
 
