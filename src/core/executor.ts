@@ -1,4 +1,4 @@
-import { toHex, utf8 } from '../model/bytes.js';
+import { type Bytes, toHex, utf8 } from '../model/bytes.js';
 import type { Command, CommandDone } from '../model/command.js';
 import { type Unit, type UnitId, unitIdOf } from '../model/dataplane.js';
 import { toVpndError, VpndError } from '../model/errors.js';
@@ -18,8 +18,11 @@ export interface Projection {
   /** Units that do not belong to any session: devices, egress. */
   fixed(): readonly Unit[];
   units(record: SessionRecord): readonly Unit[];
-  /** Throws VpndError to refuse a command before anything is touched. */
-  accept?(command: Command, record: SessionRecord | undefined): void;
+  /**
+   * Throws VpndError to refuse a command before anything is touched. `others` are the other sessions, those that are
+   * being set up at this moment included.
+   */
+  accept?(command: Command, record: SessionRecord | undefined, others: readonly SessionRecord[]): void;
   answer(command: Command, record: SessionRecord): CommandDone;
   /** After a session's last unit is gone, by DISCONNECT or because its lease ran out. */
   ended?(session: SessionId, why: 'disconnect' | 'expired'): void;
@@ -47,6 +50,8 @@ export class CommandExecutor {
   readonly #queue = new KeyedQueue<SessionId>();
   /** Sessions in force, as the ledger has them; tombstones stay in the store alone. */
   readonly #live = new Map<SessionId, SessionRecord>();
+  /** Accepted and not on record yet. One per session, since a session's commands run one after the other. */
+  readonly #applying = new Map<SessionId, SessionRecord>();
   /** A full comparison that is under way: it must not meet a command that is applied and not yet on record. */
   #comparison: Promise<unknown> | undefined;
   #cancelExpiry: () => void = () => {};
@@ -148,10 +153,31 @@ export class CommandExecutor {
     if (verdict.kind === 'refuse') throw verdict.error;
     if (verdict.kind === 'answered') return verdict.entry.response;
 
-    this.projection.accept?.(command, session);
-    await this.#move(session, verdict.next);
+    this.projection.accept?.(command, session, this.#others(command.session));
+    this.#applying.set(command.session, verdict.next);
     try {
-      const response = this.projection.answer(command, verdict.next);
+      return await this.#applyAndRecord(command, hash, session, verdict.next);
+    } finally {
+      this.#applying.delete(command.session);
+    }
+  }
+
+  #others(session: SessionId): readonly SessionRecord[] {
+    const all = new Map([...this.#live, ...this.#applying]);
+    all.delete(session);
+    return [...all.values()].filter((record) => record.desired.length > 0);
+  }
+
+  async #applyAndRecord(
+    command: Command,
+    hash: Bytes,
+    session: SessionRecord | undefined,
+    next: SessionRecord,
+  ): Promise<CommandDone> {
+    const { ledger, clock } = this.ports;
+    await this.#move(session, next);
+    try {
+      const response = this.projection.answer(command, next);
       ledger.record(
         {
           id: command.id,
@@ -161,16 +187,16 @@ export class CommandExecutor {
           response,
           appliedAt: clock.now(),
         },
-        verdict.next,
+        next,
       );
-      this.#remember(verdict.next);
+      this.#remember(next);
       if (command.desired.kind === 'disconnect' && session !== undefined && session.desired.length > 0) {
         this.projection.ended?.(command.session, 'disconnect');
       }
       return response;
     } catch (thrown) {
       // Not on record, so not in force: the kernel goes back to what the ledger says.
-      await this.#move(verdict.next, session).catch((failed: unknown) =>
+      await this.#move(next, session).catch((failed: unknown) =>
         this.ports.log.error('could not undo a command that was not recorded', {
           session_id: command.session,
           err: failed,

@@ -85,9 +85,13 @@ function bench() {
             ]
           : [],
       ),
-    accept: (one) => {
-      if (one.desired.kind === 'relay-setup' && one.desired.port === (666 as Port))
-        throw new VpndError('exit-refused', 'not this one');
+    accept: (one, _record, others) => {
+      const { desired } = one;
+      if (desired.kind !== 'relay-setup') return;
+      const taken = others.some((other) =>
+        other.desired.some((its) => its.kind === 'relay-setup' && its.port === desired.port),
+      );
+      if (taken || desired.port === (666 as Port)) throw new VpndError('exit-refused', 'not this one');
     },
     answer: (one): CommandDone => ({
       offer: { body: Uint8Array.of(one.generation), signature: new Uint8Array() },
@@ -395,4 +399,14 @@ t.test('a command that waits for a comparison is not applied after the executor 
   await b.clock.advance(seconds(30));
   t.equal(b.kernel.print(), at, 'a lease that ends meanwhile is a matter for the next start');
   t.same(b.ended, []);
+});
+
+t.test('of two sessions that ask for one thing at the same moment, one gets it', async (t) => {
+  const b = bench();
+  await b.start();
+  b.slow(10);
+  const ask = (n: number) => b.code(command(sessionOf(n), 1, relay(40_001)));
+  t.same(await Promise.all([ask(1), ask(2)]), ['done', 'exit-refused']);
+  await b.run(command(sessionOf(1), 2, DISCONNECT));
+  t.equal(await ask(3), 'done', 'and it is free again after');
 });

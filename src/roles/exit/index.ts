@@ -35,7 +35,6 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       clock: ports.clock,
       ipv6,
       plan: () => plan,
-      sessions: () => executor.sessions(),
       ended: (session, why) => {
         upstream.tell({ kind: 'session-closed', session, reason: why });
         changes.notify();

@@ -2,7 +2,6 @@ import type { ExitConfig } from '../../config/types.js';
 import type { Projection } from '../../core/executor.js';
 import type { Statements } from '../../core/ports/authority.js';
 import type { Clock } from '../../core/ports/clock.js';
-import type { SessionRecord } from '../../core/ports/store.js';
 import { VpndError } from '../../model/errors.js';
 import type { SessionId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
@@ -17,7 +16,6 @@ export interface ExitProjectionDeps {
   /** Whether this exit carries IPv6. */
   readonly ipv6: boolean;
   readonly plan: () => AddressPlan | undefined;
-  readonly sessions: () => readonly SessionRecord[];
   ended(session: SessionId, why: 'disconnect' | 'expired'): void;
 }
 
@@ -36,12 +34,12 @@ export function exitProjection(deps: ExitProjectionDeps): Projection {
         desired.kind === 'setup-exit' ? [exitPeer(config.interface, desired)] : [],
       );
     },
-    accept(command, record) {
+    accept(command, record, others) {
       const { desired } = command;
       if (desired.kind === 'relay-setup') throw new VpndError('not-supported', 'an exit relays for nobody');
       if (desired.kind !== 'setup-exit') return;
       const isNew = record === undefined || record.desired.length === 0;
-      if (isNew && deps.sessions().length >= config.sessionCapacity) {
+      if (isNew && others.length >= config.sessionCapacity) {
         throw new VpndError(
           'exit-refused',
           config.sessionCapacity === 1
@@ -52,7 +50,7 @@ export function exitProjection(deps: ExitProjectionDeps): Projection {
       const plan = deps.plan();
       if (plan === undefined)
         throw new VpndError('exit-refused', 'this exit has not been told its addresses yet', { retryable: true });
-      checkInner(command.session, desired, plan, deps.sessions());
+      checkInner(desired, plan, others);
     },
     answer(command) {
       return exitAnswer(command, keys.identity, keys.wireguard.publicKey, deps.ipv6, deps.statements, deps.clock.now());

@@ -5,7 +5,6 @@ import { type Cidr, contains, hostCidr, type Port, prefixLength } from '../../mo
 import type { Command, CommandDone, SetupExit } from '../../model/command.js';
 import type { InterfaceName, PeerUnit, Unit } from '../../model/dataplane.js';
 import { VpndError } from '../../model/errors.js';
-import type { SessionId } from '../../model/ids.js';
 import type { WireGuardKeyPair, WireGuardPublicKey } from '../../model/keys.js';
 import type { AddressPlan } from '../../model/messages.js';
 import { type Instant, minutes, plus } from '../../model/time.js';
@@ -79,12 +78,7 @@ export function exitAnswer(
  * Whether an exit takes a session's addresses: the gateway it answers on, inner ones of the overlay's pools, and nobody
  * else's. WireGuard would hand an address that two peers claim to the later one. Throws VpndError `exit-refused`.
  */
-export function checkInner(
-  session: SessionId,
-  setup: SetupExit,
-  plan: AddressPlan,
-  others: readonly SessionRecord[],
-): void {
+export function checkInner(setup: SetupExit, plan: AddressPlan, others: readonly SessionRecord[]): void {
   const { ipv4, ipv6, gatewayIpv4, gatewayIpv6 } = setup.inner;
   if (gatewayIpv4 !== plan.gatewayIpv4 || gatewayIpv6 !== plan.gatewayIpv6) {
     throw new VpndError('exit-refused', 'the session names another gateway address than the one this exit answers on');
@@ -98,7 +92,6 @@ export function checkInner(
     throw new VpndError('exit-refused', 'the session names inner addresses outside the overlay’s pools');
   }
   for (const other of others) {
-    if (other.session === session) continue;
     for (const desired of other.desired) {
       if (desired.kind !== 'setup-exit') continue;
       const taken = desired.inner.ipv4 === ipv4 || desired.inner.ipv6 === ipv6 || desired.clientKey === setup.clientKey;

@@ -9,7 +9,7 @@ import type { Random } from '../../core/ports/random.js';
 import type { FactStore } from '../../core/ports/store.js';
 import { explainRejections, type RankedExit, type Ranking } from '../../core/ranking.js';
 import { KeyedQueue } from '../../core/serial.js';
-import { type Endpoint, familyOf, type IpAddress, type Port } from '../../model/address.js';
+import { type Endpoint, familyOf, type IpAddress, type Port, sameEndpoint } from '../../model/address.js';
 import type { CommandDone, Desired } from '../../model/command.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
@@ -328,7 +328,7 @@ export class FrontSessions {
       const peer = one && deps.streams().peer(one.client);
       if (one === undefined || peer === undefined) return;
       const lease = deps.config.lease;
-      const renewed: FrontSession = {
+      const renewed = {
         ...one,
         generation: one.generation + 1,
         leaseUntil: plus(deps.clock.now(), lease),
@@ -336,7 +336,12 @@ export class FrontSessions {
       try {
         await this.#relay(renewed, peer, lease);
         this.#save({ ...renewed, leaseUntil: one.leaseUntil });
-        await deps.openAt(one.supernode, this.#openRequest(renewed, new Uint8Array(0), lease));
+        const opened = await deps.openAt(one.supernode, this.#openRequest(renewed, new Uint8Array(0), lease));
+        // A supernode that had lost the session takes it in on another port.
+        if (one.next?.kind === 'hop' && !sameEndpoint(one.next.endpoint, opened.endpoint)) {
+          renewed.next = { kind: 'hop', endpoint: opened.endpoint };
+          await this.#relay(renewed, peer, lease);
+        }
         // The handshake may have been reported meanwhile.
         this.#save({ ...renewed, established: this.#sessions.get(session)?.established ?? renewed.established });
         const news = { kind: 'session-renewed', session, generation: renewed.generation, lease } as const;

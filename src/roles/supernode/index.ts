@@ -107,7 +107,6 @@ export async function startSupernode(
       clock,
       ipv6,
       addressPlan: () => plan,
-      sessions: () => executor.sessions(),
       ended,
     }),
   );

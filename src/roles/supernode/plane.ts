@@ -22,7 +22,6 @@ export interface SupernodePlaneDeps {
   /** Whether the machine reaches the internet over IPv6. */
   readonly ipv6: boolean;
   addressPlan(): AddressPlan | undefined;
-  sessions(): readonly SessionRecord[];
   ended(session: SessionId, why: 'disconnect' | 'expired'): void;
 }
 
@@ -44,11 +43,11 @@ export function supernodeProjection(deps: SupernodePlaneDeps): Projection {
         return desired.kind === 'setup-exit' ? [exitPeer(config.interface, desired)] : [];
       });
     },
-    accept(command) {
+    accept(command, _record, others) {
       if (command.desired.kind !== 'setup-exit') return;
       const plan = deps.addressPlan();
       if (!config.egress || plan === undefined) throw new VpndError('exit-refused', 'this supernode has no egress');
-      checkInner(command.session, command.desired, plan, deps.sessions());
+      checkInner(command.desired, plan, others);
     },
     answer(command): CommandDone {
       return exitAnswer(
