@@ -1,5 +1,6 @@
 /**
- * `make bench-session`: how fast a session opens, what forwarding costs a supernode, what an idle client costs it.
+ * `make bench-session`: how fast a session opens, what forwarding costs a supernode, what an idle client costs it, and
+ * how long starting a program stops a daemon.
  * Names of benchmarks as arguments run those alone. Prints tables, keeps everything in bench/results, and judges nothing by its exit status: a slow machine is no failure.
  */
 import { firstPackets, Overlay } from '../chaos/overlay/index.js';
@@ -8,6 +9,7 @@ import { keep, type Result, type Row, table, targetTable } from './lib/report.js
 import { benchFirstPacket, cpuRows, percentileRows } from './session/first-packet.js';
 import { benchForwarding, transferRows } from './session/forwarding.js';
 import { benchIdleStreams, idleRows } from './session/idle-streams.js';
+import { benchStartingPrograms, startingRows } from './session/starting-programs.js';
 
 const COMMAND = 'make bench-session';
 const SESSIONS = 100;
@@ -30,6 +32,12 @@ if (wanted('idle-streams')) {
   show('What an idle client costs a supernode', ['', 'value'], idleRows(idle.summary), idle, machine);
 }
 
+if (wanted('starting-programs')) {
+  const starting = await benchStartingPrograms(COMMAND);
+  const head = ['start of a program, ms', 'median', 'min', 'max'];
+  show('How long starting a program stops a daemon', head, startingRows(starting.summary), starting, machine);
+}
+
 async function inTheLab(on: Machine): Promise<void> {
   const overlay = await Overlay.start({ lab: { name: 'bench' } });
   try {
@@ -37,13 +45,13 @@ async function inTheLab(on: Machine): Promise<void> {
       const first = await benchFirstPacket(overlay, COMMAND, SESSIONS);
       const title = `From the request to the first packet, ${SESSIONS} sessions through two relays`;
       show(title, ['milliseconds', 'min', 'p50', 'p90', 'p99', 'max'], percentileRows(first.summary), first, on);
+      for (const failure of first.summary.failures) console.log(`  a session did not open: ${failure}`);
       console.log(table(['CPU per session, ms', 'the daemon', 'programs it starts'], cpuRows(first.summary)));
-    } else {
-      await firstPackets(overlay, 1, 'us');
     }
     if (wanted('forwarding')) {
+      await firstPackets(overlay, 1, 'us');
       const forwarding = await benchForwarding(overlay, COMMAND, DOWNLOAD_SECONDS);
-      const head = ['CPU of the process', 'transferring, s', 'idle, s', 'transferring, ms/s', 'idle, ms/s'];
+      const head = ['CPU of the process', 'transferring, s', 'idle, s', 'transferring, ms/s', 'idle, ms/s', 'added'];
       show('What forwarding costs a supernode', head, transferRows(forwarding.summary), forwarding, on);
       const { median, min, max } = forwarding.summary.mbps;
       console.log(`  downloaded at ${median.toFixed(0)} Mbit/s (${min.toFixed(0)} to ${max.toFixed(0)})\n`);
@@ -55,5 +63,6 @@ async function inTheLab(on: Machine): Promise<void> {
 
 function show(title: string, head: readonly string[], rows: readonly Row[], result: Result, on: Machine): void {
   const file = keep(result, on);
-  console.log(`\n${title}\n\n${table(head, rows)}\n${targetTable(result.targets)}\n  ${file}\n`);
+  const judged = result.targets.length === 0 ? '' : `\n${targetTable(result.targets)}`;
+  console.log(`\n${title}\n\n${table(head, rows)}${judged}\n  ${file}\n`);
 }

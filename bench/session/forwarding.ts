@@ -16,14 +16,20 @@ export interface ForwardingSummary {
   readonly mbps: { readonly median: number; readonly min: number; readonly max: number };
   readonly gigabytes: number;
   readonly cpusBusyOnTheWholeMachine: number;
-  readonly supernodes: readonly { readonly node: string; readonly transferring: Spent; readonly idle: Spent }[];
+  readonly supernodes: readonly {
+    readonly node: string;
+    readonly transferring: Spent;
+    readonly idle: Spent;
+    /** By round, the difference between the two; the median of all rounds. */
+    readonly addedMsPerSecond: number;
+  }[];
 }
 
 /** More than any machine downloads in the time given. */
 const ENDLESS = 1_000_000_000_000;
 const CURL_TIMED_OUT = 28;
-/** A daemon that forwards nothing itself may answer pings and count its gauges, and that is all. */
-const NOTHING_MS_PER_S = 10;
+/** Half a percent of a CPU: a periodic task that falls into one half of a round more often than into the other. */
+const NOTHING_MS_PER_S = 5;
 
 /** Each with a download and without, one after the other, so that what else the machine does falls on both alike. */
 const ROUNDS = 5;
@@ -48,8 +54,10 @@ export async function benchForwarding(
     const cpu = (one: Watched<unknown>) => one.cpuSeconds[i] ?? 0;
     const idle = rounds.map((one) => cpu(one.idle));
     const busy = rounds.map((one) => cpu(one.busy));
+    const added = rounds.map((one) => (cpu(one.busy) / one.busy.seconds - cpu(one.idle) / one.idle.seconds) * 1000);
     return {
       node: node.name,
+      addedMsPerSecond: percentile(added, 0.5),
       transferring: { cpuSeconds: sum(busy), msPerSecond: (sum(busy) * 1000) / sum(rounds.map((r) => r.busy.seconds)) },
       idle: { cpuSeconds: sum(idle), msPerSecond: (sum(idle) * 1000) / sum(rounds.map((r) => r.idle.seconds)) },
     };
@@ -70,10 +78,10 @@ export async function benchForwarding(
       cpusBusyOnTheWholeMachine: sum(rounds.map((r) => r.busy.machine)) / sum(rounds.map((r) => r.busy.seconds)),
       supernodes,
     },
-    targets: supernodes.map(({ node, transferring }) => ({
-      what: `CPU of ${node}’s process while it forwards`,
+    targets: supernodes.map(({ node, addedMsPerSecond }) => ({
+      what: `CPU that forwarding adds to the process of ${node}`,
       limit: NOTHING_MS_PER_S,
-      measured: transferring.msPerSecond,
+      measured: addedMsPerSecond,
       unit: 'ms/s',
     })),
     samples: { mbps, rounds },
@@ -127,11 +135,12 @@ async function download(overlay: Overlay, seconds: number): Promise<Transfer> {
 
 export const transferRows = ({ supernodes }: ForwardingSummary): readonly Row[] =>
   supernodes.map(
-    ({ node, transferring, idle }): Row => [
+    ({ node, transferring, idle, addedMsPerSecond }): Row => [
       node,
       transferring.cpuSeconds,
       idle.cpuSeconds,
       transferring.msPerSecond,
       idle.msPerSecond,
+      addedMsPerSecond,
     ],
   );

@@ -256,8 +256,11 @@ export class Tunnel {
       await ports.dataplane.apply({ put: sessionUnits(config, held, this.deps.supernodes()) });
       await this.#handshake(held, signal);
       const connectedAfter = ms(ports.clock.monotonic() - started);
-      this.#hold({ ...held, connectedAfter });
-      this.#lastChange = `connected to exit ${shortId(held.exit)} over ${held.path}`;
+      // On record since it was granted; how long this took is not worth making everybody wait for the disk once more.
+      this.#become(
+        { kind: 'up', held: { ...held, connectedAfter } },
+        `connected to exit ${shortId(held.exit)} over ${held.path}`,
+      );
       ports.metrics.firstPacketMs.observe(connectedAfter);
       this.deps.tell({ kind: 'session-handshake', session: held.session, took: connectedAfter });
       ports.log.info('connected', { session_id: held.session, path: held.path, took_ms: connectedAfter });
