@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 /** /proc counts in ticks of 10 ms on every Linux that Node runs on. */
 const TICKS_PER_SECOND = 100;
 
-/** CPU seconds (user and system) of a process, and of the children that it has waited for. */
+/** CPU seconds (user and system) of a process, and of its children: those that run and those it has waited for. */
 export interface CpuTime {
   readonly own: number;
   readonly children: number;
@@ -17,7 +17,17 @@ export function cpuTime(pid: number): CpuTime {
     .split(' ')
     .map(Number);
   const [user = 0, system = 0, childUser = 0, childSystem = 0] = fields.slice(11, 15);
-  return { own: (user + system) / TICKS_PER_SECOND, children: (childUser + childSystem) / TICKS_PER_SECOND };
+  const waited = (childUser + childSystem) / TICKS_PER_SECOND;
+  const running = childrenOf(pid).map((child) => {
+    const { own, children } = cpuTime(child);
+    return own + children;
+  });
+  return { own: (user + system) / TICKS_PER_SECOND, children: running.reduce((sum, one) => sum + one, waited) };
+}
+
+function childrenOf(pid: number): readonly number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim();
+  return text === '' ? [] : text.split(' ').map(Number);
 }
 
 /** Bytes of memory: resident, and proportional (shared pages divided among those who share them). */
