@@ -80,7 +80,7 @@ export interface ClientConfig extends MemberConfig {
   readonly role: 'client';
   readonly interface: InterfaceName;
   readonly dataplane: EngineChoice;
-  /** Routing table of the tunnel, and first priority of its rules. */
+  /** Routing table of the tunnel. */
   readonly table: number;
   readonly privacy: Privacy;
 }

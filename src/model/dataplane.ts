@@ -70,7 +70,7 @@ export interface EgressUnit {
 export interface FullTunnelUnit {
   readonly kind: 'full-tunnel';
   readonly device: InterfaceName;
-  /** Routing table, and the first of the rule priorities that belong to it. */
+  /** Routing table. Of several tunnels the one with the lowest number carries what is not bound to another. */
   readonly table: number;
   /** Inner addresses traffic leaves from. */
   readonly sources: readonly IpAddress[];
