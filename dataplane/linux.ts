@@ -70,7 +70,6 @@ async function open(options: LinuxDataPlaneOptions, launcher: Launcher | undefin
     filters: new FilterTables(runner, [inetSpec(name), arpSpec(name)], options.log),
     routing: new RoutingTable(runner, PROTOCOL[options.owner], (device) => devices.exists(device)),
   };
-  if (options.relayPorts !== undefined) reservePorts(options.relayPorts, options.log);
   await Promise.all([parts.devices.list(), parts.routing.prime(), parts.filters.prime()]);
   return new LinuxDataPlane(engine, parts, options, launcher);
 }
@@ -323,6 +322,7 @@ class LinuxDataPlane implements DataPlane {
 
   async #reconcile(desired: readonly Unit[]): Promise<Reconciliation> {
     const { devices, relays, filters, routing } = this.parts;
+    if (this.options.relayPorts !== undefined) reservePorts(this.options.relayPorts, this.options.log);
     const wanted = new Map(desired.map((unit) => [unitIdOf(unit), unit]));
     checkTogether(wanted, desired, () => false);
     const repairs: Repairs = { repaired: new Set(), removed: [] };
