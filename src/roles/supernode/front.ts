@@ -427,7 +427,12 @@ export class FrontSessions {
         `there is no region '${request.region}'; regions with supernodes: ${regions.join(', ') || 'none'}`,
       );
     }
-    const rejected = ranking.rejected.filter(({ exit }) => request.exit === undefined || exit.id === request.exit);
+    // Exits of other regions, which were asked about in case they are of this one, explain nothing.
+    const rejected = ranking.rejected.filter(({ exit }) =>
+      request.exit === undefined
+        ? request.region === undefined || exit.region === request.region
+        : exit.id === request.exit,
+    );
     if (rejected.length > 0) return new VpndError('no-exit', explainRejections(rejected), { retryable: true });
     const where = request.region === undefined ? '' : ` in region '${request.region}'`;
     const hint = request.exit === undefined ? 'see vpnd exits' : 'it may be switched off; see vpnd exits';
