@@ -134,9 +134,10 @@ export class Overlay {
     tell('the exit and the client, each behind its home router, joined and hold one stream to a supernode');
   }
 
-  /** A fresh join token for one use. */
-  async token(role: OverlayNode['role'], region: string): Promise<string> {
-    const made = await this.base.json<{ token: string }>('token', 'create', '--role', role, '--region', region);
+  /** A fresh join token for one use; with `egress`, for a supernode that may be an exit too. */
+  async token(role: OverlayNode['role'], region: string, options: { egress?: boolean } = {}): Promise<string> {
+    const wanted = ['--role', role, '--region', region, ...(options.egress ? ['--egress'] : [])];
+    const made = await this.base.json<{ token: string }>('token', 'create', ...wanted);
     return made.token;
   }
 

@@ -22,6 +22,7 @@ interface CreateOptions extends BaseChoice {
   readonly ttl: string;
   readonly uses: string;
   readonly note?: string;
+  readonly egress?: boolean;
 }
 
 const WIRE = { supernode: WireRole.SUPERNODE, exit: WireRole.EXIT, client: WireRole.CLIENT } as const;
@@ -44,13 +45,14 @@ export function tokenCommand(program: Command, io: Io): void {
     .description('Makes a join token and prints it, this one time only: base keeps a hash of it.')
     .requiredOption('--role <role>', 'supernode, exit or client')
     .requiredOption('--region <region>', 'region of the nodes that join with it')
+    .option('--egress', 'with --role supernode: they may be exits too (vpnd supernode --egress)')
     .option('--pool <label>', 'label that requests for an exit may name')
     .option('--ttl <duration>', 'how long it can be used', '24h')
     .option('--uses <count>', 'how many nodes may join with it', '1')
     .option('--note <text>', 'what it is for, shown by `vpnd token list`')
     .addHelpText(
       'after',
-      '\nExamples:\n  vpnd token create --role exit --region eu\n  vpnd token create --role client --region eu --ttl 1h --uses 20 --note workshop',
+      '\nExamples:\n  vpnd token create --role exit --region eu\n  vpnd token create --role client --region eu --ttl 1h --uses 20 --note workshop\n  vpnd token create --role supernode --region eu --egress',
     )
     .action(async (options: CreateOptions) => {
       const role = check('--role', options.role, oneOf('supernode', 'exit', 'client')) ?? 'client';
@@ -61,6 +63,7 @@ export function tokenCommand(program: Command, io: Io): void {
         ttlMs: BigInt(check('--ttl', options.ttl, duration(minutes(1), days(3650))) ?? 0),
         uses: check('--uses', options.uses, integer(1, 1_000_000)) ?? 1,
         note: options.note ?? '',
+        egress: options.egress ?? false,
       };
       // Without --role: here it does not say which daemon to ask.
       const { socket, stateDir } = options;
@@ -75,7 +78,7 @@ export function tokenCommand(program: Command, io: Io): void {
       io.out(`${made.token}\n`);
       const until = made.summary === undefined ? '' : ` until ${moment(Number(made.summary.expiresMs))}`;
       io.err(
-        `token ${made.summary?.tokenId ?? ''} for ${request.uses} ${role}(s) in ${request.region}${until}; it is not shown again\n`,
+        `token ${made.summary?.tokenId ?? ''} for ${request.uses} ${role}(s) in ${request.region}${request.egress ? ', which may be exits too,' : ''}${until}; it is not shown again\n`,
       );
     });
 
@@ -120,7 +123,7 @@ function tokenTable(tokens: readonly TokenSummary[], now: number): string {
     ['TOKEN', 'ROLE', 'REGION', 'POOL', 'STATE', 'USES', 'EXPIRES', 'NOTE'],
     tokens.map((t) => [
       t.tokenId,
-      roleName(t.role),
+      t.egress ? `${roleName(t.role)}+exit` : roleName(t.role),
       plain(t.region),
       plain(t.pool) || '-',
       state(t),

@@ -85,7 +85,7 @@ export function decideRedemption(
     // What the member is comes from the token alone; a later token replaces what an earlier one said.
     member: {
       peer: wish.peer,
-      roles: [token.role],
+      roles: token.role === 'supernode' && token.egress ? ['supernode', 'exit'] : [token.role],
       region: token.region,
       pool: token.pool,
       tokenId: token.id,

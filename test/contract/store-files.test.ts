@@ -102,6 +102,7 @@ t.test('two processes on one file: one use of a token, one owner of a block', as
     id: '0a1b2c3d',
     secretHash: hash('secret'),
     role: 'exit',
+    egress: false,
     region: 'eu' as Region,
     pool: '',
     note: '',
@@ -177,6 +178,21 @@ t.test('a newer file is refused with both versions, and left as it was', async (
   t.equal(error.code, 'state-newer');
   t.match(error.message, /its format is 99, this vpnd knows \d+\); upgrade vpnd/);
   t.strictSame(snapshot(dir), before);
+});
+
+t.test('a directory of before there were egress tokens is brought up to date, and keeps its tokens', async (t) => {
+  const dir = t.testdir();
+  openBaseStore(dir).close();
+  const db = new Database(join(dir, 'vpnd.db'));
+  db.exec('ALTER TABLE token DROP COLUMN egress');
+  db.prepare('INSERT INTO token VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)').run(
+    ...['0a1b2c3d', Buffer.from(hash('secret')), 'supernode', 'eu', '', 'old', 0, 1000, 2, 1, 0],
+  );
+  db.pragma('user_version = 2');
+  db.close();
+  const store = openBaseStore(dir);
+  t.teardown(() => store.close());
+  t.match(await store.directory.tokens(), [{ id: '0a1b2c3d', role: 'supernode', egress: false, note: 'old', uses: 2 }]);
 });
 
 t.test('newer or damaged pages that are only in the log count too', async (t) => {

@@ -126,6 +126,7 @@ const token = (change: Partial<TokenRecord> = {}): TokenRecord => ({
   id: '0a1b2c3d',
   secretHash: hash('secret'),
   role: 'exit',
+  egress: false,
   region: region('eu'),
   pool: 'home',
   note: "Anna's box",
@@ -278,6 +279,27 @@ for (const [name, make] of Object.entries(subjects)) {
       t.match(await directory.member(peer('anna')), { roles: ['supernode'], region: 'us', tokenId: '11111111' });
       t.strictSame(await directory.members('exit'), []);
       t.equal(await directory.countMembers(), 1);
+    });
+
+    t.test('a token for supernodes that may be exits makes members of both roles, counted once', async (t) => {
+      const subject = make(t);
+      const made = token({ role: 'supernode', egress: true });
+      await subject.store().directory.createToken(made);
+      const both = { ...wish('anna'), role: 'supernode' as const };
+      const refused = await subject.store().directory.redeem(hash('secret'), wish('anna'), at(0));
+      t.strictSame(refused, { ok: false, error: 'wrong-role' }, 'as an exit alone nobody enrols with it');
+      await subject.store().directory.redeem(hash('secret'), both, at(0));
+      for (const open of [subject.store, subject.reopen]) {
+        const { directory } = open();
+        t.strictSame(await directory.tokens(), [{ ...made, usesLeft: 0 }]);
+        t.match(await directory.member(peer('anna')), { roles: ['supernode', 'exit'] });
+        for (const role of ['supernode', 'exit'] as const) t.equal((await directory.members(role)).length, 1);
+        t.equal(await directory.countMembers(), 1);
+      }
+      const plain = token({ id: '11111111', secretHash: hash('other'), role: 'supernode' });
+      await subject.store().directory.createToken(plain);
+      await subject.store().directory.redeem(hash('other'), both, at(1));
+      t.strictSame(await subject.store().directory.members('exit'), [], 'a later token without it takes it back');
     });
 
     t.test('of 100 simultaneous uses of a one-use token exactly one wins', async (t) => {

@@ -22,7 +22,7 @@ for (const node of [a, exit, client]) await smallDisk(node);
 await base.start();
 await Promise.all([
   overlay.token('supernode', 'eu').then((token) => a.start({ token })),
-  overlay.token('supernode', 'us').then((token) => b.start({ token, more: ['--egress'] })),
+  overlay.token('supernode', 'us', { egress: true }).then((token) => b.start({ token, more: ['--egress'] })),
 ]);
 await Promise.all([
   overlay.token('exit', 'us').then((token) => exit.start({ token })),

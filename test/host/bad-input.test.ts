@@ -95,6 +95,14 @@ t.test('join tokens', async (t) => {
   await first.spawn({ token: spent }).waitForLine(/ started: /);
   await first.stop();
   await bad.refused(t, firstStart('client', spent, { input: 'used token', says: [/has been used up/, /ask for/] }));
+
+  // What base allows a supernode is known when it is enrolled; its enrolment stays, for another token to add to it.
+  const plain = firstStart('supernode', await overlay.token('supernode', 'eu'), {
+    input: 'a supernode that may not be an exit',
+    argv: ['--advertise', '198.51.100.30', '--egress'],
+    says: [/may not be an exit/, /vpnd token create --role supernode --egress/],
+  });
+  await bad.refused(t, { ...plain, untouched: [] });
 });
 
 t.test('another base, and an hour later', async (t) => {

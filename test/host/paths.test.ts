@@ -31,8 +31,8 @@ t.test('where a region has no exit, a supernode with --egress is one', async (t)
   const { base, a, b, client } = overlay;
   await base.start();
   await Promise.all([
-    overlay.token('supernode', 'eu').then((token) => a.start({ token })),
-    overlay.token('supernode', 'us').then((token) => b.start({ token })),
+    overlay.token('supernode', 'eu', { egress: true }).then((token) => a.start({ token })),
+    overlay.token('supernode', 'us', { egress: true }).then((token) => b.start({ token })),
   ]);
   await client.start({ token: await overlay.token('client', 'eu') });
   const up = await client.cli('up', '--region', 'us');

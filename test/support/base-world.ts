@@ -124,7 +124,7 @@ export async function baseWorld(change: Partial<BaseConfig> = {}, seed = 1) {
 
   const tokenText = async (
     role: MemberRole,
-    options: { region?: string; uses?: number; ttl?: number; pool?: string; note?: string } = {},
+    options: { region?: string; uses?: number; ttl?: number; pool?: string; note?: string; egress?: boolean } = {},
   ): Promise<{ text: string; id: string; token: JoinToken }> => {
     const made = await running.local.createToken?.(
       create(CreateTokenRequestSchema, {
@@ -134,6 +134,7 @@ export async function baseWorld(change: Partial<BaseConfig> = {}, seed = 1) {
         ttlMs: BigInt(options.ttl ?? hours(24)),
         uses: options.uses ?? 1,
         note: options.note ?? '',
+        egress: options.egress ?? false,
       }),
     );
     const text = made?.token ?? '';
@@ -169,8 +170,8 @@ export async function baseWorld(change: Partial<BaseConfig> = {}, seed = 1) {
   };
 
   /** A node that enrolled with a token made for it. */
-  const enrol = async (role: MemberRole, region = 'eu'): Promise<Node> => {
-    const { token } = await tokenText(role, { region });
+  const enrol = async (role: MemberRole, region = 'eu', egress = false): Promise<Node> => {
+    const { token } = await tokenText(role, { region, egress });
     const own = identity();
     return { identity: own, role, region: region as Region, enrolled: await register(registration(own, token)) };
   };

@@ -160,14 +160,18 @@ export async function overlayWorld(options: WorldOptions = {}) {
     return machine;
   };
 
-  const join = async (name: string, role: MemberRole, region: string): Promise<void> => {
+  /** From now on `name` is started with a token that nobody has used. */
+  const giveToken = async (name: string, role: MemberRole, region: string, egress = false): Promise<void> => {
     const made = await base.running.local.createToken?.(
-      create(CreateTokenRequestSchema, { role: wireRole(role), region, ttlMs: BigInt(hours(24)), uses: 1 }),
+      create(CreateTokenRequestSchema, { role: wireRole(role), region, egress, ttlMs: BigInt(hours(24)), uses: 1 }),
     );
     const parsed = parseJoinToken(made?.token ?? '', crypto.sha256);
     if (!parsed.ok) throw parsed.error;
     tokens.set(name, parsed.value);
-    await start(name);
+  };
+  const join = async (...whom: Parameters<typeof giveToken>): Promise<void> => {
+    await giveToken(...whom);
+    await start(whom[0]);
   };
 
   const gone = (machine: Machine, how: 'process' | 'power-off'): void => {
@@ -218,6 +222,7 @@ export async function overlayWorld(options: WorldOptions = {}) {
       return left;
     },
     start,
+    giveToken,
     /** What a new process on the same disk and kernel makes of it. */
     async restart(name: string): Promise<Machine> {
       const machine = node(name);
@@ -307,7 +312,7 @@ export async function overlayWorld(options: WorldOptions = {}) {
         keysOf(machine),
       ),
     );
-    await join(name, 'supernode', region);
+    await join(name, 'supernode', region, change.egress);
     await world.untilConnected([name]);
   }
   // The directory travels to everybody before anybody needs it.

@@ -2,6 +2,7 @@ import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import t from 'tap';
 import { CreateTokenRequestSchema, RevokeTokenRequestSchema } from '../../src/gen/vpnd/v1/admin_pb.js';
 import { Role } from '../../src/gen/vpnd/v1/types_pb.js';
+import { utf8 } from '../../src/model/bytes.js';
 import { hours, seconds } from '../../src/model/time.js';
 import { baseWorld } from '../support/base-world.js';
 import { readFake } from '../support/fake-certificates.js';
@@ -44,6 +45,8 @@ t.test('a token nobody could use is refused with the option that is wrong', asyn
   await refused({ region: '' }, /--region/);
   await refused({ region: 'EU West' }, /--region/);
   await refused({ pool: 'a b' }, /--pool/);
+  await refused({ egress: true }, /--egress is for --role supernode/);
+  await refused({ egress: true, role: Role.CLIENT }, /--egress/);
   await refused({ ttlMs: 0n }, /--ttl/);
   await refused({ ttlMs: -5n }, /--ttl/);
   await refused({ ttlMs: 2n ** 62n }, /--ttl/);
@@ -52,6 +55,32 @@ t.test('a token nobody could use is refused with the option that is wrong', asyn
   await refused({ note: 'two\nlines' }, /--note/);
   t.same(await world.store.directory.tokens(), []);
   await world.local.createToken?.(create(CreateTokenRequestSchema, { ...fine, uses: 1_000_000 }));
+});
+
+t.test('a supernode that may be an exit too is one member, with its stream and its certificate', async (t) => {
+  const world = await baseWorld();
+  await world.enrol('exit');
+  const node = await world.enrol('supernode', 'eu', true);
+  t.match(await world.local.listTokens?.(), {
+    tokens: [
+      { role: Role.EXIT, egress: false },
+      { role: Role.SUPERNODE, egress: true },
+    ],
+  });
+  t.match(readFake(node.enrolled.certificate), { subject: node.identity.id });
+  const { welcome } = await world.connect(node);
+  t.match(welcome, { addressPlan: {} });
+  t.match(await world.local.status(), {
+    peers: [{ peerId: node.identity.id, role: Role.SUPERNODE }],
+    facts: { members: '2', supernodes: '1', exits: '1', clients: '0', supernodes_connected: '1' },
+  });
+  t.equal((await world.local.status()).peers?.length, 1);
+  t.match(await world.exitRegion('eu', { certified: node.identity.id }), { supernodes: [{ id: node.identity.id }] });
+  const renewed = await world.renew(world.renewal(node.identity, { csr: utf8('csr') }));
+  t.match(world.statements.checkMembership(node.enrolled.baseKey, renewed.membership, world.clock.now()), {
+    value: { roles: ['supernode', 'exit'] },
+  });
+  t.not(renewed.certificate, '');
 });
 
 t.test('without an address to tell, base makes no token and says why', async (t) => {

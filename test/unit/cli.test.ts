@@ -291,6 +291,33 @@ t.test('base makes, lists and revokes tokens', async (t) => {
   });
 });
 
+t.test('a token for supernodes that may be exits says so when it is made and in the list', async (t) => {
+  const summary = { tokenId: '1a2b3c4d', role: WireRole.SUPERNODE, region: 'eu', egress: true, uses: 1, usesLeft: 1 };
+  const asked: boolean[] = [];
+  const socket = await daemon(
+    {
+      status: async () => ({}),
+      createToken: async (request) => {
+        asked.push(request.egress);
+        return { token: 'vpnd1secret', summary };
+      },
+      listTokens: async () => ({ tokens: [summary, { ...summary, egress: false }] }),
+    },
+    'base',
+  );
+  const create = ['token', 'create', '--role', 'supernode', '--region', 'eu', '--socket', socket];
+  t.match(await vpnd([...create, '--egress']), {
+    status: 0,
+    err: /for 1 supernode\(s\) in eu, which may be exits too/,
+  });
+  t.notMatch((await vpnd(create)).err, /exits/);
+  t.same(asked, [true, false]);
+  t.match(
+    (await vpnd(['token', 'list', '--socket', socket])).out,
+    /1a2b3c4d +supernode\+exit +eu.*\n1a2b3c4d +supernode +eu/,
+  );
+});
+
 t.test('the doctor names what is wrong, what to do, and ends with status 1', async (t) => {
   const ran = await vpnd([
     'doctor',

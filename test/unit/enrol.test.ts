@@ -111,7 +111,7 @@ function scene() {
     region: EU,
   };
   const identity = world.identity();
-  const ports = { clock, network, certificates, statements, log: world.log };
+  const ports = { clock, network, certificates, statements, crypto: world.crypto, log: world.log };
   const join = (change: Partial<Parameters<typeof enrol>[0]> = {}) =>
     enrol({ token, role: 'exit', identity, ...change }, ports);
   const refusal = async (change: Partial<Parameters<typeof enrol>[0]> = {}): Promise<VpndError> =>
@@ -220,6 +220,16 @@ t.test('every address of base is tried while it cannot be reached, and no other 
   refused.answer.refusal = new VpndError('token-used', 'this token has no uses left');
   t.equal((await refused.refusal()).code, 'token-used');
   t.same(refused.asked, ['ca one.example']);
+});
+
+t.test('a node is enrolled anew by the base that it knows, and by no other', async (t) => {
+  const { join, refusal, asked } = scene();
+  const before = await join();
+  t.match(before.token, /^[0-9a-f]{64}$/, 'it remembers which token that was, and not the token');
+  t.same(await join({ before }), before);
+  asked.length = 0;
+  t.match(await refusal({ before: { ...before, ca: 'another' } }), { code: 'wrong-ca', message: /another overlay/ });
+  t.same(asked, ['ca one.example'], 'the token is not sent');
 });
 
 t.test('what base answers is not taken on trust', async (t) => {

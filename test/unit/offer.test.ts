@@ -103,6 +103,7 @@ t.test('a grant is taken as its exit signed it', async (t) => {
     leaseUntil: plus(NOW, hours(1)),
   });
   t.equal(check({ grant: { exitRegion: 'us' as Region } }).exitRegion, 'eu', 'the region is base’s word');
+  t.ok(check({ member: { roles: ['supernode', 'exit'] } }), 'a supernode that base lets be an exit');
   t.ok(check({ at: plus(NOW, minutes(12)) }), 'the exit’s clock may be a few minutes off');
 });
 
@@ -117,6 +118,7 @@ t.test('everything else is refused', async (t) => {
     ['from another region', { wish: { region: 'us' as Region } }, 'bad-offer'],
     ['from another pool', { wish: { pool: 'fast' } }, 'bad-offer'],
     ['by a client', { member: { roles: ['client'] } }, 'bad-offer'],
+    ['by a supernode that may not be an exit', { member: { roles: ['supernode'] } }, 'bad-offer'],
     ['by somebody with the exit’s membership', { signer: stranger, member: { peer: exit.id } }, 'bad-offer'],
     ['with a membership of another base', { issuer: stranger }, 'bad-membership'],
     [
@@ -131,12 +133,12 @@ t.test('everything else is refused', async (t) => {
     ['private over strangers', { wish: { privacy: 'private' }, grant: { via: [b.id, stranger.id] } }, 'bad-offer'],
     [
       'private, and the client’s supernode is the exit',
-      { wish: { privacy: 'private' }, signer: a, member: { peer: a.id, roles: ['supernode'] } },
+      { wish: { privacy: 'private' }, signer: a, member: { peer: a.id, roles: ['supernode', 'exit'] } },
       'bad-offer',
     ],
     [
       'private, and the other supernode is the exit',
-      { wish: { privacy: 'private' }, signer: b, member: { peer: b.id, roles: ['supernode'] } },
+      { wish: { privacy: 'private' }, signer: b, member: { peer: b.id, roles: ['supernode', 'exit'] } },
       'bad-offer',
     ],
   ];

@@ -6,6 +6,7 @@ import type { Offer } from '../../src/model/offer.js';
 import type { Region } from '../../src/model/role.js';
 import type { SessionGrant } from '../../src/model/session.js';
 import { days, minutes, plus, seconds } from '../../src/model/time.js';
+import { loadEnrolment } from '../../src/roles/shared/enrol.js';
 import { type Machine, type OverlayWorld, overlayWorld } from '../support/overlay-world.js';
 
 type Swap = (world: OverlayWorld, offer: Offer) => Offer;
@@ -164,7 +165,23 @@ t.test('somebody else poses as the exit', async (t) => {
   await refuses(t, world, { code: 'membership-expired' }, { region: 'eu' });
 });
 
-t.test('the client’s supernode poses as the exit of a private session', async (t) => {
+t.test('a supernode that may not be an exit poses as one, under its own membership', async (t) => {
+  const world = await overlayWorld();
+  const [a, b, exit] = [world.node('a'), world.node('b'), world.node('x0')];
+  const posing = (by: Machine, offer: Signed) => {
+    const exitMembership = loadEnrolment(by.store.facts)?.membership;
+    if (exitMembership === undefined) throw new Error(`${by.name} is not enrolled`);
+    const own = { ...readOffer(world, exit, offer), exitKey: by.wireguard.publicKey };
+    return { offer: world.statements.signOffer(by.identity, own), exitMembership };
+  };
+  b.tampering.answers = (response) => ({ ...response, ...posing(b, response.offer) });
+  await refuses(t, world, { code: 'bad-offer', message: /no exit/ });
+  b.tampering.answers = (response) => response;
+  grantsOf(world, (grant) => ({ ...grant, ...posing(a, grant.offer), path: 'direct', via: [] }));
+  await refuses(t, world, { code: 'bad-offer', message: /no exit/ });
+});
+
+t.test('the client’s supernode, which may be an exit, poses as the exit of a private session', async (t) => {
   const world = await overlayWorld({ clients: [{ region: 'us', privacy: 'private' }] });
   const a = world.node('a');
   grantsOf(world, (grant) => ({
@@ -175,7 +192,7 @@ t.test('the client’s supernode poses as the exit of a private session', async 
     }),
     exitMembership: world.statements.signMembership(world.base.identity, {
       peer: a.id,
-      roles: ['supernode'],
+      roles: ['supernode', 'exit'],
       region: 'us' as Region,
       pool: '',
       notBefore: world.clock.now(),

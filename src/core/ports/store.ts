@@ -57,6 +57,8 @@ export interface TokenRecord {
   /** SHA-256 of the secret. */
   readonly secretHash: Bytes;
   readonly role: MemberRole;
+  /** Supernodes only: those who join with it may be exits too. */
+  readonly egress: boolean;
   readonly region: Region;
   readonly pool: string;
   readonly note: string;

@@ -28,13 +28,15 @@ export interface StatusSources {
 export async function baseStatus(sources: StatusSources): Promise<MessageInitShape<typeof NodeStatusSchema>> {
   const { config, keys, ports, connected } = sources;
   const { directory } = ports.store;
-  const [tokens, members, supernodes, exits, clients] = await Promise.all([
+  const [tokens, members, supernodes, mayExit, clients] = await Promise.all([
     directory.tokens(),
     directory.countMembers(),
     directory.members('supernode'),
     directory.members('exit'),
     directory.members('client'),
   ]);
+  // Supernodes that may be exits too are counted once, as supernodes.
+  const exits = mayExit.filter(({ roles }) => !roles.includes('supernode'));
   const now = ports.clock.now();
   const usable = tokens.filter((token) => !token.revoked && token.usesLeft > 0 && now < token.expiresAt);
   return {

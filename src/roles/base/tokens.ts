@@ -31,7 +31,7 @@ export class Tokens {
 
   /** Rejects with `bad-config` naming the option. The answer is the only time the token's text exists. */
   async create(request: CreateTokenRequest): Promise<MessageInitShape<typeof CreateTokenResponseSchema>> {
-    const { role, region, pool, ttl, uses, note } = checked(request);
+    const { role, egress, region, pool, ttl, uses, note } = checked(request);
     const { advertise, caKeyHash } = this.overlay;
     if (advertise.length === 0)
       throw new VpndError(
@@ -45,6 +45,7 @@ export class Tokens {
       id: newTokenId(random),
       secretHash: hashTokenSecret(crypto, secret),
       role,
+      egress,
       region,
       pool,
       note,
@@ -77,6 +78,7 @@ export class Tokens {
 
 interface Wanted {
   readonly role: MemberRole;
+  readonly egress: boolean;
   readonly region: Region;
   readonly pool: string;
   readonly ttl: Millis;
@@ -87,17 +89,20 @@ interface Wanted {
 function checked(request: CreateTokenRequest): Wanted {
   const role = memberRoleOf(request.role);
   if (role === undefined) throw refused('--role is one of supernode, exit and client');
+  const { egress, pool, note } = request;
+  if (egress && role !== 'supernode')
+    throw refused('--egress is for --role supernode: it lets a supernode be an exit too');
   const region = parseRegion(request.region);
   if (!region.ok)
     throw refused('--region is a word of lower-case letters, digits and hyphens, at most 32, such as eu or us-east-1');
-  if (request.pool !== '' && !parseRegion(request.pool).ok)
+  if (pool !== '' && !parseRegion(pool).ok)
     throw refused('--pool is a word of lower-case letters, digits and hyphens, at most 32');
   const ttl = Number(request.ttlMs);
   if (!(ttl > 0 && ttl <= LONGEST_TTL)) throw refused('--ttl is more than nothing and at most ten years');
   if (request.uses < 1 || request.uses > MOST_USES) throw refused(`--uses is between 1 and ${MOST_USES}`);
-  if (request.note.length > LONGEST_NOTE || /\p{Cc}/u.test(request.note))
+  if (note.length > LONGEST_NOTE || /\p{Cc}/u.test(note))
     throw refused(`--note is one line of at most ${LONGEST_NOTE} characters`);
-  return { role, region: region.value, pool: request.pool, ttl: ms(ttl), uses: request.uses, note: request.note };
+  return { role, egress, region: region.value, pool, ttl: ms(ttl), uses: request.uses, note };
 }
 
 const refused = (what: string): VpndError => new VpndError('bad-config', what);
@@ -112,4 +117,5 @@ const summaryOf = (token: TokenRecord): MessageInitShape<typeof TokenSummarySche
   uses: token.uses,
   note: token.note,
   revoked: token.revoked,
+  egress: token.egress,
 });

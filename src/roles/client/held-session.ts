@@ -61,7 +61,7 @@ export function checkGrant(
   const member = statements.checkMembership(expected.baseKey, grant.exitMembership, now, CLOCK_TOLERANCE);
   if (!member.ok) throw member.error;
   const { peer, roles, region, pool } = member.value;
-  if (!roles.includes('exit') && !roles.includes('supernode')) throw refused('the node behind it is no exit');
+  if (!roles.includes('exit')) throw refused('the node behind it is no exit');
   const { wish } = expected;
   if (wish.exit !== undefined && peer !== wish.exit) throw refused('it comes from another exit than the one asked for');
   if (wish.region !== undefined && region !== wish.region) throw refused(`its exit is in region ${region}`);

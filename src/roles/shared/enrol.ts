@@ -1,9 +1,9 @@
 import { CLOCK_TOLERANCE, clockSkew, enrolSigningInput, renewalSigningInput } from '../../core/auth.js';
 import type { Statements } from '../../core/ports/authority.js';
-import type { Identity } from '../../core/ports/crypto.js';
+import type { Crypto, Identity } from '../../core/ports/crypto.js';
 import type { DialTarget, TlsIdentity } from '../../core/ports/network.js';
 import { formatHostPort, type HostPort } from '../../model/address.js';
-import type { Bytes } from '../../model/bytes.js';
+import { type Bytes, toHex } from '../../model/bytes.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 import { type ErrorCode, toVpndError, VpndError } from '../../model/errors.js';
 import type { PeerId } from '../../model/ids.js';
@@ -50,9 +50,11 @@ export interface Enrolment {
   readonly certificate?: string;
   /** Supernodes only: the certificate's key, PEM. */
   readonly tlsKey?: string;
+  /** SHA-256 of the secret of the token it joined with last, hexadecimal: the same one is not used again. */
+  readonly token?: string;
 }
 
-type Ports = Pick<RolePorts, 'clock' | 'network' | 'certificates' | 'statements' | 'log'>;
+type Ports = Pick<RolePorts, 'clock' | 'crypto' | 'network' | 'certificates' | 'statements' | 'log'>;
 
 /** What `vpnd` says at a start without token and without enrolment. */
 export const notEnrolled = (role: MemberRole): VpndError =>
@@ -62,7 +64,7 @@ export const notEnrolled = (role: MemberRole): VpndError =>
   );
 
 /**
- * The first start of a member: spends the token, checks all that base answers.
+ * Spends the token and checks all that base answers: at a member's first start, or later to be enrolled anew.
  * Rejects with wrong-role, wrong-region, wrong-ca, unreachable, clock-skew, bad-membership, or base's refusal.
  */
 export async function enrol(
@@ -72,6 +74,8 @@ export async function enrol(
     /** The configured one; must agree with the token's. */
     readonly region?: Region | undefined;
     readonly identity: Identity;
+    /** As it was enrolled before; only the same overlay enrols it anew. */
+    readonly before?: Enrolment | undefined;
     /** Called just before the token is sent; what it throws keeps it unspent. */
     readonly asked?: () => void;
     /** Called when base, or whoever answers in its place, is certain not to have enrolled this node. */
@@ -79,7 +83,7 @@ export async function enrol(
   },
   ports: Ports,
 ): Promise<Enrolment> {
-  const { token, role, identity } = options;
+  const { token, role, identity, before } = options;
   mustFit(token, role, options.region);
   const key = role === 'supernode' ? await ports.certificates.newRequest() : undefined;
   const unsigned = {
@@ -93,6 +97,7 @@ export async function enrol(
   const request: RegisterPeerRequest = { ...unsigned, signature: identity.sign(enrolSigningInput(unsigned)) };
   const { ca, response } = await firstThatAnswers(token.base, async (address) => {
     const ca = await ports.network.fetchCa(address, token.caKeyHash, { timeout: CALL_TIMEOUT });
+    if (before !== undefined && ca !== before.ca) throw otherOverlay();
     const target = baseTarget(address, ca);
     options.asked?.();
     const response = await ports.network.call(target, 'registerPeer', request, { timeout: CALL_TIMEOUT });
@@ -112,9 +117,14 @@ export async function enrol(
     ca,
     baseAddresses: token.base,
     supernodes: response.supernodes,
+    token: tokenHash(token, ports.crypto),
     ...(key && certified(response.certificate, key.privateKey)),
   };
 }
+
+/** What is kept of a token that was used. */
+export const tokenHash = ({ secret }: JoinToken, crypto: Pick<Crypto, 'sha256'>): string =>
+  toHex(crypto.sha256(secret));
 
 /** A renewal to send up the stream with `Upstream.ask`. `csr` for supernodes: PKCS#10 in DER. */
 export function renewalQuestion(identity: Identity, now: Instant, csr: Bytes = NO_CSR): InfoQuestion {
@@ -192,6 +202,12 @@ function mustFit(token: JoinToken, role: MemberRole, region: Region | undefined)
     );
   }
 }
+
+const otherOverlay = (): VpndError =>
+  new VpndError(
+    'wrong-ca',
+    'this token is of another overlay than the one this node is enrolled in; give it a --state-dir of its own',
+  );
 
 /** Asks one address after the other while they cannot be reached; a refusal is an answer. */
 async function firstThatAnswers<T>(addresses: readonly HostPort[], ask: (address: HostPort) => Promise<T>): Promise<T> {

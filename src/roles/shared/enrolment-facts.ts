@@ -25,6 +25,7 @@ interface Kept {
   readonly supernodes: readonly KeptSupernode[];
   readonly certificate?: string;
   readonly tlsKey?: string;
+  readonly token?: string;
 }
 
 interface KeptSupernode {
@@ -80,6 +81,7 @@ export function loadEnrolment(facts: FactStore): Enrolment | undefined {
       supernodes: kept.supernodes.map(supernodeOf),
       ...(kept.certificate !== undefined && { certificate: text(kept.certificate) }),
       ...(kept.tlsKey !== undefined && { tlsKey: text(kept.tlsKey) }),
+      ...(kept.token !== undefined && { token: text(kept.token) }),
     };
   } catch (cause) {
     throw new VpndError('state-corrupt', 'the enrolment in the state directory cannot be read; it is left as it is', {

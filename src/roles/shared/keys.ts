@@ -7,6 +7,6 @@ export interface NodeKeys {
   readonly identity: Identity;
   /** Long-lived; clients use a fresh pair per session instead. */
   readonly wireguard: WireGuardKeyPair;
-  /** Needed at the first start only. */
+  /** Needed at the first start; another one later enrols the node anew. */
   readonly joinToken: JoinToken | undefined;
 }

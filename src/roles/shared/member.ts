@@ -8,7 +8,7 @@ import { VpndError } from '../../model/errors.js';
 import { type PeerId, shortId } from '../../model/ids.js';
 import type { WireGuardPublicKey } from '../../model/keys.js';
 import type { Membership } from '../../model/membership.js';
-import type { AuthResponse, Capabilities, News } from '../../model/messages.js';
+import type { AuthResponse, Capabilities, JoinToken, News } from '../../model/messages.js';
 import type { MemberRole } from '../../model/role.js';
 import type { SessionDigest } from '../../model/session.js';
 import { type Instant, type Millis, seconds, since } from '../../model/time.js';
@@ -25,6 +25,7 @@ import {
   saveEnrolment,
   supernodeTargets,
   tlsIdentityOf,
+  tokenHash,
 } from './enrol.js';
 import { enrolmentAsked, enrolmentRefused } from './enrolment-facts.js';
 import { Homing } from './homing.js';
@@ -81,8 +82,8 @@ export interface Member {
 const RENEWAL_LIMIT = seconds(20);
 
 /**
- * Enrols at the first start, takes the enrolment from the store at every other one, and asks base for a fresh
- * membership or certificate where they ran out meanwhile. The stream is dialled by `start()`.
+ * Enrols at the first start, and again with a token that it has not used yet; takes the enrolment from the store at
+ * every other one, and asks base for a fresh membership or certificate where they ran out meanwhile. The stream is dialled by `start()`.
  */
 export async function joinOverlay(
   role: MemberRole,
@@ -271,17 +272,16 @@ export async function joinOverlay(
   }
 }
 
+/** As the store has it; enrolled by base first when it has none, and anew when the token is one that was not used yet. */
 async function enrolled(role: MemberRole, config: MemberConfig, ports: RolePorts, keys: NodeKeys): Promise<Enrolment> {
-  const known = loadEnrolment(ports.store.facts);
+  const { facts } = ports.store;
+  const known = loadEnrolment(facts);
+  const token = keys.joinToken;
   if (known === undefined) {
-    if (keys.joinToken === undefined) throw notEnrolled(role);
-    const { facts } = ports.store;
+    if (token === undefined) throw notEnrolled(role);
     const asking = { asked: () => enrolmentAsked(facts), refused: () => enrolmentRefused(facts) };
-    const fresh = await enrol(
-      { token: keys.joinToken, role, region: config.region, identity: keys.identity, ...asking },
-      ports,
-    );
-    saveEnrolment(ports.store.facts, fresh);
+    const fresh = await enrol({ token, role, region: config.region, identity: keys.identity, ...asking }, ports);
+    saveEnrolment(facts, fresh);
     return fresh;
   }
   if (known.role !== role) {
@@ -290,11 +290,32 @@ async function enrolled(role: MemberRole, config: MemberConfig, ports: RolePorts
       `${config.stateDir} belongs to a ${known.role}; give this ${role} a --state-dir of its own`,
     );
   }
-  if (config.region !== undefined && config.region !== known.region) {
+  const isNew = token !== undefined && tokenHash(token, ports.crypto) !== known.token;
+  const current = isNew ? await enrolledAnew(known, token, config, ports, keys) : known;
+  if (config.region !== undefined && config.region !== current.region) {
     throw new VpndError(
       'wrong-region',
-      `this node is enrolled in region ${known.region}, not ${config.region}; enrol it anew to move it`,
+      `this node is enrolled in region ${current.region}, not ${config.region}; enrol it anew to move it`,
     );
   }
-  return known;
+  return current;
+}
+
+/** What it was enrolled as holds on when the token is no good or base cannot be reached: a restart must not need either. */
+async function enrolledAnew(
+  known: Enrolment,
+  token: JoinToken,
+  config: MemberConfig,
+  ports: RolePorts,
+  { identity }: NodeKeys,
+): Promise<Enrolment> {
+  const { role } = known;
+  try {
+    const fresh = await enrol({ token, role, region: config.region, identity, before: known }, ports);
+    saveEnrolment(ports.store.facts, fresh);
+    return fresh;
+  } catch (err) {
+    ports.log.warn('the join token was not used: this node stays enrolled as it was', { err });
+    return known;
+  }
 }

@@ -35,10 +35,13 @@ const PLAN_FACT = 'address-plan';
 /** Candidates each other supernode is asked for. */
 const CANDIDATES = 4;
 const LIST_LIMIT = 50;
+const NO_EXIT =
+  'this supernode may not be an exit: enrol it with a token made with vpnd token create --role supernode --egress';
 
 /**
  * A supernode: streams of its exits and clients, sessions for them, relay ports in the kernel, one stream up to base.
- * Rejects with what enrolment, the data plane or the listening port reject with.
+ * Rejects with what enrolment, the data plane or the listening port reject with, and with `wrong-role` when it shall be
+ * an exit and base did not say that it may.
  */
 export async function startSupernode(
   config: SupernodeConfig,
@@ -85,6 +88,9 @@ export async function startSupernode(
       changed: () => changes.notify(),
     },
   );
+
+  const mayBeExit = () => member.membership().roles.includes('exit');
+  if (config.egress && !mayBeExit()) throw new VpndError('wrong-role', NO_EXIT);
 
   const mesh = new Mesh({
     self,
@@ -138,7 +144,7 @@ export async function startSupernode(
     streams: () => streams,
     sessionsAt: (exit) => back.countAt(exit),
     ipv6,
-    egressReady: () => plan !== undefined,
+    egressReady: () => plan !== undefined && mayBeExit(),
   });
   const front = new FrontSessions({
     ...shared,

@@ -19,6 +19,7 @@ interface TokenRow {
   readonly uses: number;
   readonly uses_left: number;
   readonly revoked: number;
+  readonly egress: number;
 }
 
 interface MemberRow {
@@ -35,9 +36,9 @@ interface MemberRow {
 export function directoryStore(db: Database, guard: Guard): DirectoryStore {
   const addToken = db.prepare<[TokenRow]>(`
     INSERT INTO token
-      (id, secret_hash, role, region, pool, note, created_at, expires_at, uses, uses_left, revoked)
+      (id, secret_hash, role, region, pool, note, created_at, expires_at, uses, uses_left, revoked, egress)
     VALUES
-      (@id, @secret_hash, @role, @region, @pool, @note, @created_at, @expires_at, @uses, @uses_left, @revoked)`);
+      (@id, @secret_hash, @role, @region, @pool, @note, @created_at, @expires_at, @uses, @uses_left, @revoked, @egress)`);
   const tokens = db.prepare<[], TokenRow>('SELECT * FROM token ORDER BY id');
   const tokenBySecret = db.prepare<[Buffer], TokenRow>('SELECT * FROM token WHERE secret_hash = ?');
   const revoke = db.prepare<[string]>('UPDATE token SET revoked = 1 WHERE id = ?');
@@ -112,6 +113,7 @@ const tokenRow = (token: TokenRecord): TokenRow => ({
   uses: token.uses,
   uses_left: token.usesLeft,
   revoked: token.revoked ? 1 : 0,
+  egress: token.egress ? 1 : 0,
 });
 
 const tokenOf = (row: TokenRow): TokenRecord => ({
@@ -126,6 +128,7 @@ const tokenOf = (row: TokenRow): TokenRecord => ({
   uses: row.uses,
   usesLeft: row.uses_left,
   revoked: row.revoked !== 0,
+  egress: row.egress !== 0,
 });
 
 const memberRow = (record: MemberRecord): MemberRow => ({

@@ -1,6 +1,7 @@
 import type { Migration } from '../migrate.js';
 import { ledger } from './0001-ledger.js';
 import { directory } from './0002-directory.js';
+import { egressTokens } from './0003-egress-tokens.js';
 
 /** In order, each the next number; a released one never changes. */
-export const migrations: readonly Migration[] = [ledger, directory];
+export const migrations: readonly Migration[] = [ledger, directory, egressTokens];
