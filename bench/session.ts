@@ -8,7 +8,7 @@ import { describeMachine, type Machine } from './lib/machine.js';
 import { keep, type Result, type Row, table, targetTable } from './lib/report.js';
 import { benchFirstPacket, cpuRows, percentileRows } from './session/first-packet.js';
 import { benchForwarding, transferRows } from './session/forwarding.js';
-import { benchIdleStreams, idleRows } from './session/idle-streams.js';
+import { benchIdleStreams, idleHead, idleRows } from './session/idle-streams.js';
 import { benchStartingPrograms, startingRows } from './session/starting-programs.js';
 
 const COMMAND = 'make bench-session';
@@ -29,7 +29,7 @@ const wanted = (name: string): boolean => process.argv.length === 2 || process.a
 if (wanted('first-packet') || wanted('forwarding')) await inTheLab(machine);
 if (wanted('idle-streams')) {
   const idle = await benchIdleStreams(COMMAND, { streams: STREAMS, idleSeconds: IDLE_SECONDS });
-  show('What an idle client costs a supernode', ['', 'value'], idleRows(idle.summary), idle, machine);
+  show('What an idle client costs a supernode', idleHead(idle.summary), idleRows(idle.summary), idle, machine);
 }
 
 if (wanted('starting-programs')) {

@@ -8,6 +8,14 @@ const BINARY = fileURLToPath(new URL('../../bin/vpnd.js', import.meta.url));
 /** Slow machines exist; this only decides when to stop waiting for one that hangs. */
 const READY_LIMIT_MS = 90_000;
 
+export interface StartOptions {
+  readonly token?: string;
+  /** Arguments besides the node's own. */
+  readonly more?: readonly string[];
+  /** Environment besides the lab's. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 /** One daemon of the real binary on a host of the lab, with its state directory. */
 export class OverlayNode {
   readonly name: string;
@@ -41,14 +49,14 @@ export class OverlayNode {
   }
 
   /** Start the daemon; resolves when it says that it is ready. `token` is needed the first time. */
-  async start(options: { token?: string; more?: readonly string[] } = {}): Promise<void> {
+  async start(options: StartOptions = {}): Promise<void> {
     this.spawn(options);
     await this.process.waitForLine(/ ready: /, READY_LIMIT_MS);
   }
 
   /** Start it without waiting. */
-  spawn(options: { token?: string; more?: readonly string[] } = {}): Spawned {
-    const env = options.token === undefined ? {} : { VPND_JOIN: options.token };
+  spawn(options: StartOptions = {}): Spawned {
+    const env = { ...options.env, ...(options.token === undefined ? {} : { VPND_JOIN: options.token }) };
     this.#process = this.host.spawn(vpnd(...this.commandLine, ...(options.more ?? [])), { env });
     return this.#process;
   }
