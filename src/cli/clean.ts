@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { openSodium } from '../identity/sodium.js';
 import { openStateDir } from '../identity/state-dir.js';
 import { openLog } from '../obs/log.js';
-import { systemClock } from '../roles/shared/system-clock.js';
+import { systemClock } from '../roles/common/system-clock.js';
 import { parseRole } from './find-daemon.js';
 import { type Io, UsageError } from './io.js';
 import { requirePrivileges } from './privileges.js';

@@ -4,8 +4,8 @@ import type { DataPlane } from '../core/ports/dataplane.js';
 import type { Log } from '../core/ports/log.js';
 import type { BaseStore, Store } from '../core/ports/store.js';
 import type { StateDir } from '../identity/state-dir.js';
+import type { NodeKeys } from '../roles/common/keys.js';
 import type { ForwardingPorts, RolePorts, RunningRole } from '../roles/ports.js';
-import type { NodeKeys } from '../roles/shared/keys.js';
 import { openBaseStore, openStore } from '../store/sqlite/open.js';
 
 type BaseConfig = Extract<DaemonConfig, { role: 'base' }>;

@@ -13,7 +13,7 @@ import type { Membership } from '../../src/model/membership.js';
 import type { AuthRequest, Capabilities } from '../../src/model/messages.js';
 import type { MemberRole, Region } from '../../src/model/role.js';
 import { days, plus, seconds } from '../../src/model/time.js';
-import { Upstream, type UpstreamHandlers, type UpstreamOptions } from '../../src/roles/shared/upstream.js';
+import { Upstream, type UpstreamHandlers, type UpstreamOptions } from '../../src/roles/common/upstream.js';
 import { type StreamHandlers, StreamManager, type StreamManagerOptions } from '../../src/transport/stream-manager.js';
 import { endpoint, type FakeStream, type FakeStreamOptions, fakeStream } from './fake-stream.js';
 import { seededRandom } from './seeded-random.js';

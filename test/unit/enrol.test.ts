@@ -20,7 +20,7 @@ import {
   renewed,
   saveEnrolment,
   supernodeTargets,
-} from '../../src/roles/shared/enrol.js';
+} from '../../src/roles/common/enrol.js';
 import { EU, streamWorld } from '../support/stream-world.js';
 
 const hostPort = (text: string): HostPort => {

@@ -55,7 +55,7 @@ const RULES: readonly Rule[] = [
   ...['base', 'supernode', 'exit', 'client'].map(
     (role): Rule => ({
       folder: `src/roles/${role}`,
-      may: ['src/core', 'src/model', 'src/gen', 'src/roles/shared', 'src/roles/ports.ts'],
+      may: ['src/core', 'src/model', 'src/gen', 'src/roles/common', 'src/roles/ports.ts'],
       mayTypes: ADAPTERS.filter((folder) => folder !== 'dataplane'),
       packages: [PROTOBUF],
       because: 'roles meet over the wire and nowhere else',
@@ -108,7 +108,7 @@ const EXCEPTIONS: readonly { readonly from: string; readonly to: string; readonl
     because: 'role names have one translation to the wire: a table',
   },
   {
-    from: 'src/roles/shared/system-clock.ts',
+    from: 'src/roles/common/system-clock.ts',
     to: 'node:fs',
     because: 'the real clock, which counts time asleep, reads it from /proc; simulations bring another',
   },

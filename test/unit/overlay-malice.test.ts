@@ -6,7 +6,7 @@ import type { Offer } from '../../src/model/offer.js';
 import type { Region } from '../../src/model/role.js';
 import type { SessionGrant } from '../../src/model/session.js';
 import { days, minutes, plus, seconds } from '../../src/model/time.js';
-import { loadEnrolment } from '../../src/roles/shared/enrol.js';
+import { loadEnrolment } from '../../src/roles/common/enrol.js';
 import { type Machine, type OverlayWorld, overlayWorld } from '../support/overlay-world.js';
 
 type Swap = (world: OverlayWorld, offer: Offer) => Offer;

@@ -1,7 +1,7 @@
 import type { Instant, Millis } from '../../model/time.js';
 
 /**
- * The only source of time for decisions and roles. Real: src/roles/shared/system-clock.ts. Virtual: test/support.
+ * The only source of time for decisions and roles. Real: src/roles/common/system-clock.ts. Virtual: test/support.
  * `monotonic` never jumps when somebody sets the wall clock, and counts time asleep (CLOCK_BOOTTIME) where it can.
  */
 export interface Clock {

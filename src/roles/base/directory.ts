@@ -5,7 +5,7 @@ import type { Load, SupernodeInfo } from '../../model/directory.js';
 import type { PeerId } from '../../model/ids.js';
 import type { Region } from '../../model/role.js';
 import { hours, type Instant, type Millis, plus, seconds } from '../../model/time.js';
-import { Periodic } from '../shared/periodic.js';
+import { Periodic } from '../common/periodic.js';
 
 /** A supernode that was away for longer is no longer published. */
 export const PUBLISHED_FOR: Millis = hours(24);

@@ -3,7 +3,7 @@ import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import type { TlsIdentity } from '../../core/ports/network.js';
 import type { Millis } from '../../model/time.js';
-import { Renewer } from '../shared/renewal.js';
+import { Renewer } from '../common/renewal.js';
 
 /**
  * Certificates lie back as long as they are valid for (see identity/ca.ts), so five sixths of the whole are two thirds of

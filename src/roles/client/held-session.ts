@@ -11,7 +11,7 @@ import type { InnerAddresses } from '../../model/offer.js';
 import type { Country, Path, Region } from '../../model/role.js';
 import type { ExitWish, SessionGrant } from '../../model/session.js';
 import { type Instant, type Millis, minutes, plus } from '../../model/time.js';
-import { INNER_MTU } from '../shared/exit-units.js';
+import { INNER_MTU } from '../common/exit-units.js';
 
 /** A session as the client keeps it, on disk too, so that a restarted daemon finds its tunnel again. */
 export interface HeldSession {

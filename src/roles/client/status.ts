@@ -3,9 +3,9 @@ import type { ClientConfig } from '../../config/types.js';
 import type { ExitSummarySchema, SessionStatusSchema } from '../../gen/vpnd/v1/admin_pb.js';
 import type { PeerObservation } from '../../model/dataplane.js';
 import type { ExitCandidate } from '../../model/directory.js';
+import type { Member } from '../common/member.js';
+import { nodeStatus, type StatusInit, wirePath } from '../common/status.js';
 import type { ForwardingPorts } from '../ports.js';
-import type { Member } from '../shared/member.js';
-import { nodeStatus, type StatusInit, wirePath } from '../shared/status.js';
 import type { HeldSession } from './held-session.js';
 import { isStale, type Tunnel } from './tunnel.js';
 

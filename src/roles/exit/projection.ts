@@ -5,8 +5,8 @@ import type { Clock } from '../../core/ports/clock.js';
 import { VpndError } from '../../model/errors.js';
 import type { SessionId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
-import { checkInner, exitAnswer, exitDevice, exitPeer } from '../shared/exit-units.js';
-import type { NodeKeys } from '../shared/keys.js';
+import { checkInner, exitAnswer, exitDevice, exitPeer } from '../common/exit-units.js';
+import type { NodeKeys } from '../common/keys.js';
 
 export interface ExitProjectionDeps {
   readonly config: ExitConfig;

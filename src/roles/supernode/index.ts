@@ -17,12 +17,12 @@ import type {
 import { err, ok } from '../../model/result.js';
 import { type Millis, seconds } from '../../model/time.js';
 import { type ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
+import { Changes } from '../common/changes.js';
+import type { NodeKeys } from '../common/keys.js';
+import { joinOverlay } from '../common/member.js';
+import { Periodic } from '../common/periodic.js';
+import { adopted, reconcileRegularly } from '../common/reconciler.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
-import { Changes } from '../shared/changes.js';
-import type { NodeKeys } from '../shared/keys.js';
-import { joinOverlay } from '../shared/member.js';
-import { Periodic } from '../shared/periodic.js';
-import { adopted, reconcileRegularly } from '../shared/reconciler.js';
 import { BackSessions, RelayPorts } from './back.js';
 import { ExitBook } from './exits.js';
 import { FrontSessions } from './front.js';

@@ -9,8 +9,8 @@ import type { Unit } from '../../model/dataplane.js';
 import { VpndError } from '../../model/errors.js';
 import type { SessionId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
-import { checkInner, exitAnswer, exitDevice, exitPeer } from '../shared/exit-units.js';
-import type { NodeKeys } from '../shared/keys.js';
+import { checkInner, exitAnswer, exitDevice, exitPeer } from '../common/exit-units.js';
+import type { NodeKeys } from '../common/keys.js';
 
 export interface SupernodePlaneDeps {
   readonly config: SupernodeConfig;

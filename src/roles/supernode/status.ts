@@ -5,9 +5,9 @@ import type { PeerStatusSchema, SessionStatusSchema } from '../../gen/vpnd/v1/ad
 import { formatHostPort } from '../../model/address.js';
 import type { AddressPlan } from '../../model/messages.js';
 import type { StreamManager } from '../../transport/stream-manager.js';
+import type { Member } from '../common/member.js';
+import { nodeStatus, type StatusInit, wirePath, wireRole } from '../common/status.js';
 import type { ForwardingPorts } from '../ports.js';
-import type { Member } from '../shared/member.js';
-import { nodeStatus, type StatusInit, wirePath, wireRole } from '../shared/status.js';
 import type { BackSessions, RelayPorts } from './back.js';
 import type { FrontSessions } from './front.js';
 
