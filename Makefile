@@ -37,7 +37,7 @@ kernel: setup ## what test/kernel/files.txt lists, in a virtual machine with ker
 	@scripts/setup kernel
 	@test/kernel/vm -t 3000 -- $(RUN) kernel
 
-bench-session: setup ## how fast sessions open, and what idle streams cost
+bench-session: setup ## how fast sessions open, and what forwarding and idle clients cost
 	@node --enable-source-maps dist/bench/session.js
 
 clean: ## remove what killed tests left in the system, and everything built

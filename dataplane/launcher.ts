@@ -14,8 +14,8 @@ export interface Launcher {
 
 /**
  * A small process beside the daemon that starts its programs. Starting one copies the page tables of whoever starts it
- * and stops its event loop meanwhile: a millisecond for a process that holds nothing, 15 with 60 MB more, 60 with 360 MB
- * more (docs/performance.md). A supernode full of streams would stop for all of them at each session.
+ * and stops its event loop meanwhile: 1.3 ms for a process that holds nothing, 3.8 with 60 MB more, 19 with 360 MB more
+ * (docs/performance.md). A supernode full of streams would stop for all of them at each session.
  *
  * Where it is not there (killed by somebody), programs are started from this process.
  */

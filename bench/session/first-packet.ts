@@ -14,7 +14,7 @@ export interface FirstPacketSummary {
 }
 
 /** A failure costs the samples of its group, and nothing else. */
-const AT_A_TIME = 10;
+const AT_A_TIME = 50;
 
 /**
  * From the request to the first packet, as the client's machine sees it: the clock starts with the call to the daemon's
