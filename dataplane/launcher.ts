@@ -29,8 +29,11 @@ export function startLauncher(log: Log): Launcher {
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   });
   // Only programs under way keep the daemon alive.
-  helper.unref();
-  helper.channel?.unref();
+  const release = () => {
+    helper?.unref();
+    helper?.channel?.unref();
+  };
+  release();
 
   // Whether these ran to their end is not known: to the callers they failed, and what is there is looked up again.
   const giveUp = (why: string) => {
@@ -48,7 +51,7 @@ export function startLauncher(log: Log): Launcher {
   helper.on('message', ({ id, ended }: { readonly id: number; readonly ended: Ended }) => {
     const settle = waiting.get(id);
     waiting.delete(id);
-    if (waiting.size === 0) helper?.channel?.unref();
+    if (waiting.size === 0) release();
     settle?.(ended);
   });
 
@@ -59,6 +62,8 @@ export function startLauncher(log: Log): Launcher {
       return new Promise((resolve) => {
         const id = ++serial;
         waiting.set(id, resolve);
+        // Both: where it is killed, its channel closes a moment before its end is known.
+        through.ref();
         through.channel?.ref();
         through.send({ id, what });
       });
