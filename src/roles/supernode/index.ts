@@ -107,9 +107,7 @@ export async function startSupernode(
     supernodeProjection({
       config,
       keys,
-      identity: keys.identity,
       statements,
-      crypto,
       clock,
       ipv6,
       addressPlan: () => plan,

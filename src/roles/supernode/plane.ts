@@ -2,7 +2,6 @@ import type { SupernodeConfig } from '../../config/types.js';
 import type { Projection } from '../../core/executor.js';
 import type { Statements } from '../../core/ports/authority.js';
 import type { Clock } from '../../core/ports/clock.js';
-import type { Crypto, Identity } from '../../core/ports/crypto.js';
 import type { SessionRecord } from '../../core/ports/store.js';
 import type { CommandDone } from '../../model/command.js';
 import type { Unit } from '../../model/dataplane.js';
@@ -15,9 +14,7 @@ import type { NodeKeys } from '../common/keys.js';
 export interface SupernodePlaneDeps {
   readonly config: SupernodeConfig;
   readonly keys: NodeKeys;
-  readonly identity: Identity;
   readonly statements: Statements;
-  readonly crypto: Crypto;
   readonly clock: Clock;
   /** Whether the machine reaches the internet over IPv6. */
   readonly ipv6: boolean;
@@ -52,7 +49,7 @@ export function supernodeProjection(deps: SupernodePlaneDeps): Projection {
     answer(command): CommandDone {
       return exitAnswer(
         command,
-        deps.identity,
+        deps.keys.identity,
         deps.keys.wireguard.publicKey,
         deps.ipv6,
         deps.statements,
