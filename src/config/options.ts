@@ -1,5 +1,5 @@
 import type { Role } from '../model/role.js';
-import { days, seconds } from '../model/time.js';
+import { days, hours, minutes, seconds } from '../model/time.js';
 import { type OptionTable, option, optional } from './option.js';
 import * as v from './values.js';
 
@@ -241,6 +241,14 @@ const supernode = {
     help: 'How long a session lives with nobody renewing it',
     example: '10m',
   }),
+  drainTimeout: option({
+    name: 'drain-timeout',
+    value: '<duration>',
+    parse: v.duration(seconds(0), hours(24)),
+    default: '15s',
+    help: 'How long a supernode that is stopped waits for its sessions to move to others, where there are any; 0s leaves them in the kernel for the next start',
+    example: '2m',
+  }),
 } satisfies OptionTable;
 
 const exit = {
@@ -286,6 +294,14 @@ const exit = {
     help: 'Carry IPv6: on, off, or auto when this machine has a global route for it',
     example: 'off',
   }),
+  uplinkCheck: optional({
+    name: 'uplink-check',
+    value: '<host:port>',
+    parse: v.listOf(v.listenAddress),
+    help: "TCP services whose silence means that this exit has lost the internet; the overlay's own servers are always among them",
+    example: 'www.example.net:443',
+    many: true,
+  }),
 } satisfies OptionTable;
 
 const client = {
@@ -303,10 +319,25 @@ const client = {
   privacy: option({
     name: 'privacy',
     value: '<mode>',
-    parse: v.oneOf('auto', 'private'),
+    parse: v.oneOf('auto', 'direct', 'private'),
     default: 'auto',
-    help: 'auto takes the fastest path; private always two supernodes, so that none sees both ends',
+    help: 'auto goes direct where it works; direct prefers exits that are reached so and keeps trying; private always takes two supernodes, so that none sees both ends',
     example: 'private',
+  }),
+  standby: option({
+    name: 'standby',
+    value: '<on|off>',
+    parse: v.onOff,
+    default: 'on',
+    help: 'Keep a second tunnel ready, to another exit over other supernodes where there are any',
+    example: 'off',
+  }),
+  rotateEvery: optional({
+    name: 'rotate-every',
+    value: '<duration>',
+    parse: v.duration(minutes(1), days(30)),
+    help: 'Go over to another exit this often, without breaking what is open; never unless given',
+    example: '1h',
   }),
 } satisfies OptionTable;
 

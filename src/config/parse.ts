@@ -107,6 +107,7 @@ function buildSupernode(given: AllGiven, raw: RawConfig): SupernodeConfig {
     country: v.country,
     sessionCapacity: v.sessionCapacity,
     lease: v.lease,
+    drainTimeout: v.drainTimeout,
   };
 }
 
@@ -125,6 +126,7 @@ function buildExit(given: AllGiven, raw: RawConfig): ExitConfig {
     maxMbps: v.maxMbps,
     sessionCapacity: v.sessionCapacity,
     ipv6: v.ipv6,
+    uplinkCheck: v.uplinkCheck ?? [],
   };
 }
 
@@ -142,6 +144,8 @@ function buildClient(given: AllGiven, raw: RawConfig): ClientConfig {
     dataplane: v.dataplane,
     table: v.table,
     privacy: v.privacy,
+    standby: v.standby,
+    rotateEvery: v.rotateEvery,
   };
 }
 

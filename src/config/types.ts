@@ -59,6 +59,8 @@ export interface SupernodeConfig extends MemberConfig {
   readonly sessionCapacity: number;
   /** How long a session lives with nobody renewing it. */
   readonly lease: Millis;
+  /** How long a stopping supernode gives its sessions to move elsewhere; 0 stops at once and leaves them in the kernel. */
+  readonly drainTimeout: Millis;
 }
 
 export interface ExitConfig extends MemberConfig {
@@ -74,6 +76,8 @@ export interface ExitConfig extends MemberConfig {
   readonly sessionCapacity: number;
   /** `auto`: carry IPv6 when this machine has a global route for it. */
   readonly ipv6: 'auto' | 'on' | 'off';
+  /** Hosts whose silence means that this exit has lost the internet, besides the overlay's own. */
+  readonly uplinkCheck: readonly HostPort[];
 }
 
 export interface ClientConfig extends MemberConfig {
@@ -83,6 +87,10 @@ export interface ClientConfig extends MemberConfig {
   /** Routing table of the tunnel. */
   readonly table: number;
   readonly privacy: Privacy;
+  /** Keep a second tunnel ready. */
+  readonly standby: boolean;
+  /** Go over to another exit this often; undefined for never. */
+  readonly rotateEvery: Millis | undefined;
 }
 
 export type DaemonConfig = BaseConfig | SupernodeConfig | ExitConfig | ClientConfig;

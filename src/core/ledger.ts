@@ -37,8 +37,11 @@ export function judge(command: Command, owner: PeerId, hash: Bytes, recorded: Re
   if (session !== undefined && (command.generation < session.generation || (ended && !isNewer(command, session)))) {
     return refuse('stale-generation', `generation ${command.generation} is older than ${session.generation}`);
   }
-  if (command.desired.kind === 'relay-update' || command.desired.kind === 'rotate-peer') {
-    return refuse('not-supported', `${command.desired.kind} is not supported yet`);
+  if (command.desired.kind === 'rotate-peer') {
+    return refuse('not-supported', 'rotate-peer is for clients');
+  }
+  if (command.desired.kind === 'relay-update' && !session?.desired.some((one) => one.kind === 'setup-exit')) {
+    return refuse('no-session', `session ${command.session} is not set up here: there is nothing to move`);
   }
   return {
     kind: 'apply',
@@ -58,7 +61,7 @@ const isNewer = (command: Command, session: SessionRecord): boolean =>
   (command.desired.kind === 'disconnect' && command.generation === session.generation);
 
 const refuse = (
-  code: 'command-conflict' | 'forbidden' | 'stale-generation' | 'not-supported',
+  code: 'command-conflict' | 'forbidden' | 'stale-generation' | 'not-supported' | 'no-session',
   text: string,
 ): Verdict => ({
   kind: 'refuse',

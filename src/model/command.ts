@@ -1,10 +1,10 @@
 import type { Endpoint, IpAddress, Port } from './address.js';
 import type { Bytes } from './bytes.js';
-import type { CommandId, SessionId } from './ids.js';
+import type { CommandId, PeerId, SessionId } from './ids.js';
 import type { WireGuardPublicKey } from './keys.js';
 import type { Signed } from './membership.js';
 import type { InnerAddresses } from './offer.js';
-import type { SessionGrant } from './session.js';
+import type { Path } from './role.js';
 import type { Millis } from './time.js';
 
 /** SETUP_EXIT: let one client key through, from one inner address. */
@@ -34,15 +34,25 @@ export interface RelaySetup {
   readonly next: RelayNext;
 }
 
+/** RELAY_UPDATE: send there from now on. */
 export interface RelayUpdate {
   readonly kind: 'relay-update';
   readonly endpoint: Endpoint;
+  /** Seconds; 0 for none. */
   readonly keepalive: number;
+  /** What the session's path is with this endpoint. */
+  readonly path: Path;
 }
 
+/** ROTATE_PEER: the client is to replace this session by another, make before break. */
 export interface RotatePeer {
   readonly kind: 'rotate-peer';
-  readonly grant: SessionGrant;
+  readonly reason: string;
+  /** Ask another supernode: the one that says this drains. */
+  readonly leaveSupernode: boolean;
+  /** The exit carries no traffic any more. */
+  readonly urgent: boolean;
+  readonly avoidExits: readonly PeerId[];
 }
 
 export interface Disconnect {

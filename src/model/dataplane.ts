@@ -66,11 +66,30 @@ export interface EgressUnit {
   readonly gateways: readonly IpAddress[];
 }
 
+/**
+ * What a tunnel is for. `active`: all of the client's traffic but what is exempt or bound to another tunnel's address;
+ * one at a time (of several the one with the lowest table). `standby`: only what is bound to its inner address, which is
+ * the daemon's own probes. `retiring`: connections that were open when another became active stay on it. `dead`: like
+ * retiring, but nothing passes any more: local connections from its address are reset as soon as they send.
+ */
+export type TunnelUse = 'active' | 'standby' | 'retiring' | 'dead';
+
+/**
+ * While a tunnel moves between two ways to the same peer, packets still come by the old one, and WireGuard would roam
+ * back to it with each: they are made to look as if they came from the new one.
+ */
+export interface EndpointPin {
+  readonly from: Endpoint;
+  /** The endpoint in use; of the same address family. */
+  readonly to: Endpoint;
+}
+
 /** All of a client's traffic goes through a device, but for what is exempt. */
 export interface FullTunnelUnit {
   readonly kind: 'full-tunnel';
   readonly device: InterfaceName;
-  /** Routing table. Of several tunnels the one with the lowest number carries what is not bound to another. */
+  readonly use: TunnelUse;
+  /** Routing table, one of its own for each tunnel. */
   readonly table: number;
   /** Inner addresses traffic leaves from. */
   readonly sources: readonly IpAddress[];
@@ -78,6 +97,7 @@ export interface FullTunnelUnit {
   readonly exempt: readonly { readonly protocol: 'tcp' | 'udp'; readonly endpoint: Endpoint }[];
   /** `block` where the exit has no IPv6: refused locally, never leaked. */
   readonly ipv6: 'tunnel' | 'block';
+  readonly pin: EndpointPin | undefined;
 }
 
 declare const unitId: unique symbol;
@@ -108,6 +128,19 @@ export interface PeerObservation {
   readonly lastHandshake: Instant | undefined;
   readonly rxBytes: number;
   readonly txBytes: number;
+}
+
+/** Packets of a device, both ways, since it was made: WireGuard's keepalives and handshakes are not among them. */
+export interface DeviceTraffic {
+  readonly rxPackets: number;
+  readonly txPackets: number;
+}
+
+/** How many packets came from each end of a pin since it was put in place. */
+export interface PinObservation {
+  readonly device: InterfaceName;
+  readonly fromPackets: number;
+  readonly toPackets: number;
 }
 
 export interface RelayObservation {

@@ -43,6 +43,8 @@ export type ErrorCode =
   | 'bad-offer'
   | 'no-handshake'
   | 'no-session'
+  | 'no-direct'
+  | 'draining'
   // this machine
   | 'bad-config'
   | 'no-root'

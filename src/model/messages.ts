@@ -147,10 +147,21 @@ export type News =
       readonly lease: Millis;
     }
   | { readonly kind: 'directory'; readonly supernodes: readonly SupernodeInfo[] }
+  /** A client wants this path for its session: `direct`, or `relay` for the relays, however many. */
+  | { readonly kind: 'session-path'; readonly session: SessionId; readonly path: Path; readonly reason: string }
+  /** A supernode to base: what base publishes of it has changed. */
+  | { readonly kind: 'supernode'; readonly supernode: SupernodeInfo }
   | { readonly kind: 'problem'; readonly code: string; readonly message: string };
 export interface EventMessage {
   readonly kind: 'event';
   readonly news: News;
+}
+
+/** WireGuard datagrams inside the stream, where no UDP gets through. */
+export interface DatagramsMessage {
+  readonly kind: 'datagrams';
+  readonly session: SessionId;
+  readonly packets: readonly Bytes[];
 }
 
 export type ControlMessage =
@@ -164,7 +175,8 @@ export type ControlMessage =
   | InfoResponse
   | ExitRequestMessage
   | ExitResponse
-  | EventMessage;
+  | EventMessage
+  | DatagramsMessage;
 
 /** Enrolment with a join token. */
 export interface RegisterPeerRequest {
@@ -228,6 +240,27 @@ export interface CloseSessionRequest {
   readonly reason: string;
 }
 
+export interface UpdateSessionRequest {
+  readonly session: SessionId;
+  /** Greater than that of any request about this session before. */
+  readonly generation: number;
+  readonly path: Path;
+  /** For `direct`: the client's address as the first relay has learned it. */
+  readonly clientEndpoint: Endpoint | undefined;
+  /** The direct path holds: the relay's state in the kernel may go. */
+  readonly settled: boolean;
+}
+export interface UpdateSessionResponse {
+  /** For `direct`: the exit's address as its relay port has learned it. Else the relay port. */
+  readonly endpoint: Endpoint;
+}
+export interface MoveSessionsRequest {
+  readonly sessions: readonly SessionId[];
+  readonly reason: string;
+  readonly leaveExit: boolean;
+  readonly urgent: boolean;
+}
+
 /** The unary calls between nodes: name -> [request, response]. */
 export interface UnaryCalls {
   registerPeer: [RegisterPeerRequest, RegisterPeerResponse];
@@ -236,6 +269,8 @@ export interface UnaryCalls {
   requestExitPeer: [RequestExitPeerRequest, RequestExitPeerResponse];
   openSession: [OpenSessionRequest, OpenSessionResponse];
   closeSession: [CloseSessionRequest, Record<never, never>];
+  updateSession: [UpdateSessionRequest, UpdateSessionResponse];
+  moveSessions: [MoveSessionsRequest, Record<never, never>];
 }
 export type UnaryName = keyof UnaryCalls;
 

@@ -3,7 +3,8 @@ import { err, ok, type Result } from './result.js';
 export type Role = 'base' | 'supernode' | 'exit' | 'client';
 /** Roles that enrol with base. */
 export type MemberRole = Exclude<Role, 'base'>;
-export type Privacy = 'auto' | 'private';
+/** `auto`: direct where it works. `private`: never, always two supernodes. `direct`: as auto, and tried again and again. */
+export type Privacy = 'auto' | 'private' | 'direct';
 /** How a session's packets travel. */
 export type Path = 'direct' | 'relay' | 'relay2';
 

@@ -22,7 +22,12 @@ export interface ExitRequest extends ExitWish {
   readonly requestId: number;
   readonly sessionKey: WireGuardPublicKey;
   readonly kemKey: Bytes;
+  /** It may stay without traffic for as long as it lives. */
   readonly standby: boolean;
+  /** Exits that will not do. */
+  readonly avoidExits: readonly PeerId[];
+  /** Supernodes to be kept off the path where another way exists. */
+  readonly avoidSupernodes: readonly PeerId[];
 }
 
 /** All a client needs to bring a tunnel up. */

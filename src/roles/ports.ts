@@ -6,8 +6,11 @@ import type { DataPlane } from '../core/ports/dataplane.js';
 import type { Log } from '../core/ports/log.js';
 import type { Metrics } from '../core/ports/metrics.js';
 import type { Network } from '../core/ports/network.js';
+import type { NetworkWatch } from '../core/ports/network-watch.js';
 import type { Random } from '../core/ports/random.js';
+import type { Reach } from '../core/ports/reach.js';
 import type { Store } from '../core/ports/store.js';
+import type { UdpSockets } from '../core/ports/udp-sockets.js';
 import type { Load } from '../model/directory.js';
 import type { LocalHandlers } from '../transport/local-api.js';
 
@@ -29,6 +32,9 @@ export interface RolePorts<S extends Store = Store> {
 export interface ForwardingPorts extends RolePorts {
   readonly dataplane: DataPlane;
   readonly datagrams: Datagrams;
+  readonly reach: Reach;
+  readonly networkWatch: NetworkWatch;
+  readonly udpSockets: UdpSockets;
   /** What the machine does at present; rates of its uplink. */
   hostLoad(): Pick<Load, 'cpuPercent' | 'txMbps' | 'rxMbps'>;
 }

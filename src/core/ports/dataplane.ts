@@ -1,4 +1,13 @@
-import type { PeerObservation, RelayObservation, Unit, UnitId } from '../../model/dataplane.js';
+import type { IpAddress } from '../../model/address.js';
+import type {
+  DeviceTraffic,
+  InterfaceName,
+  PeerObservation,
+  PinObservation,
+  RelayObservation,
+  Unit,
+  UnitId,
+} from '../../model/dataplane.js';
 
 /** What a full comparison with the kernel found and put right. */
 export interface Reconciliation {
@@ -26,6 +35,11 @@ export interface DataPlane {
   reconcile(desired: readonly Unit[]): Promise<Reconciliation>;
   observePeers(): Promise<readonly PeerObservation[]>;
   observeRelays(): Promise<readonly RelayObservation[]>;
+  /** Cheap enough for five times a second: two small files. Undefined where there is no such device. */
+  traffic(device: InterfaceName): DeviceTraffic | undefined;
+  observePins(): Promise<readonly PinObservation[]>;
+  /** Reset this machine's own TCP connections from these addresses at once, where the kernel can; never rejects. */
+  resetConnections(from: readonly IpAddress[]): Promise<void>;
   /** Whether this machine has a default route to the internet, by family. */
   uplinks(): Promise<{ readonly ipv4: boolean; readonly ipv6: boolean }>;
   /** What of vpnd's own is in the kernel now, for shutdown messages, doctor and tests: one line each. */

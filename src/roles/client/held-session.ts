@@ -157,10 +157,12 @@ function fullTunnel(config: ClientConfig, held: HeldSession, supernodes: readonl
   return {
     kind: 'full-tunnel',
     device: config.interface,
+    use: 'active',
     table: config.table,
     sources: [held.inner.ipv4, held.inner.ipv6],
     exempt: [{ protocol: 'udp', endpoint: held.endpoint }, ...supernodeEndpoints(supernodes)],
     ipv6: held.ipv6 ? 'tunnel' : 'block',
+    pin: undefined,
   };
 }
 

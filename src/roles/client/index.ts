@@ -67,7 +67,10 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
     supernodes: () => member.supernodes(),
     requestExit: async (wish, sessionKey) => {
       await upstream.whenUp(UPSTREAM_LIMIT);
-      return upstream.requestExit({ ...wish, sessionKey, kemKey: new Uint8Array(0), standby: false }, REQUEST_LIMIT);
+      return upstream.requestExit(
+        { ...wish, sessionKey, kemKey: new Uint8Array(0), standby: false, avoidExits: [], avoidSupernodes: [] },
+        REQUEST_LIMIT,
+      );
     },
     supervisor: () => {
       const { expect } = upstream.status().supervisor ?? {};

@@ -8,7 +8,7 @@ import type {
   SetupExit as WireSetupExit,
 } from '../../gen/vpnd/v1/control_pb.js';
 import type { Command, Desired, RelaySetup, SetupExit } from '../../model/command.js';
-import { commandIdOf, idBytes } from '../../model/ids.js';
+import { commandIdOf, idBytes, keyOf } from '../../model/ids.js';
 import { wireGuardKeyBytes } from '../../model/keys.js';
 import type { CommandResponse } from '../../model/messages.js';
 import { ms } from '../../model/time.js';
@@ -18,6 +18,8 @@ import {
   keepaliveFromWire,
   optionalEndpointFromWire,
   optionalEndpointToWire,
+  pathFromWire,
+  pathToWire,
   requiredEndpointFromWire,
   signedFromWire,
   signedToWire,
@@ -29,17 +31,16 @@ import {
   list,
   must,
   optionalBytes,
+  peer,
   port,
-  required,
   safeInteger,
   session,
   text,
   unknownCase,
   wireGuardKey,
 } from './fields.js';
-import { KEM_KEY_BYTES, MAX_TEXT, MAX_VOUCHED_IPS } from './limits.js';
+import { KEM_KEY_BYTES, MAX_AVOIDED, MAX_TEXT, MAX_VOUCHED_IPS } from './limits.js';
 import { refusalToWire, refused, succeeded } from './refusal.js';
-import { grantFromWire, grantToWire } from './session.js';
 
 type WireDesired = NonNullable<MessageInitShape<typeof CommandSchema>['desired']>;
 
@@ -75,10 +76,22 @@ function desiredToWire(desired: Desired): WireDesired {
     case 'relay-update':
       return {
         case: 'relayUpdate',
-        value: { endpoint: endpointToWire(desired.endpoint), keepaliveS: desired.keepalive },
+        value: {
+          endpoint: endpointToWire(desired.endpoint),
+          keepaliveS: desired.keepalive,
+          path: pathToWire(desired.path),
+        },
       };
     case 'rotate-peer':
-      return { case: 'rotatePeer', value: { grant: grantToWire(desired.grant) } };
+      return {
+        case: 'rotatePeer',
+        value: {
+          reason: clean(desired.reason, MAX_TEXT),
+          leaveSupernode: desired.leaveSupernode,
+          urgent: desired.urgent,
+          avoidExits: desired.avoidExits.slice(0, MAX_AVOIDED).map(keyOf),
+        },
+      };
     case 'disconnect':
       return { case: 'disconnect', value: { reason: clean(desired.reason, MAX_TEXT) } };
   }
@@ -126,9 +139,18 @@ function desiredFromWire(wire: WireCommand): Desired {
         kind: 'relay-update',
         endpoint: requiredEndpointFromWire(wire.desired.value.endpoint, 'endpoint'),
         keepalive: keepaliveFromWire(wire.desired.value.keepaliveS),
+        path: pathFromWire(wire.desired.value.path),
       };
-    case 'rotatePeer':
-      return { kind: 'rotate-peer', grant: grantFromWire(required(wire.desired.value.grant, 'grant')) };
+    case 'rotatePeer': {
+      const { reason, leaveSupernode, urgent, avoidExits } = wire.desired.value;
+      return {
+        kind: 'rotate-peer',
+        reason: text(reason, 'reason', MAX_TEXT),
+        leaveSupernode,
+        urgent,
+        avoidExits: list(avoidExits, 'avoid_exits', MAX_AVOIDED, (key) => peer(key, 'avoid_exits')),
+      };
+    }
     case 'disconnect':
       return { kind: 'disconnect', reason: text(wire.desired.value.reason, 'reason', MAX_TEXT) };
     case undefined:

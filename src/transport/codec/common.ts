@@ -117,7 +117,11 @@ const PATHS: Readonly<Record<Path, WirePath>> = {
   relay: WirePath.RELAY,
   relay2: WirePath.RELAY2,
 };
-const PRIVACIES: Readonly<Record<Privacy, WirePrivacy>> = { auto: WirePrivacy.AUTO, private: WirePrivacy.PRIVATE };
+const PRIVACIES: Readonly<Record<Privacy, WirePrivacy>> = {
+  auto: WirePrivacy.AUTO,
+  private: WirePrivacy.PRIVATE,
+  direct: WirePrivacy.DIRECT,
+};
 
 function wordOf<T extends string>(table: Readonly<Record<T, number>>, value: number, field: string): T {
   for (const word in table) if (table[word] === value) return word;

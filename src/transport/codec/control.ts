@@ -13,10 +13,19 @@ import type { Result } from '../../model/result.js';
 import { ms } from '../../model/time.js';
 import { authRequestFromWire, authRequestToWire, authResponseFromWire, authResponseToWire } from './auth.js';
 import { commandFromWire, commandResponseFromWire, commandResponseToWire, commandToWire } from './command.js';
-import { loadFromWire, loadToWire, supernodesFromWire, supernodesToWire } from './common.js';
-import { clean, type Parsed, parsing, safeInteger, session, text, unknownCase } from './fields.js';
+import {
+  loadFromWire,
+  loadToWire,
+  pathFromWire,
+  pathToWire,
+  supernodeFromWire,
+  supernodesFromWire,
+  supernodesToWire,
+  supernodeToWire,
+} from './common.js';
+import { bytes, clean, list, type Parsed, parsing, safeInteger, session, text, unknownCase } from './fields.js';
 import { infoRequestFromWire, infoRequestToWire, infoResponseFromWire, infoResponseToWire } from './info.js';
-import { MAX_LABEL, MAX_TEXT } from './limits.js';
+import { MAX_DATAGRAM_BYTES, MAX_DATAGRAMS, MAX_LABEL, MAX_TEXT } from './limits.js';
 import { refusalToWire, refused, succeeded } from './refusal.js';
 import { exitRequestFromWire, exitRequestToWire, grantFromWire, grantToWire } from './session.js';
 
@@ -69,11 +78,13 @@ function bodyToWire(message: ControlMessage): WireBody {
       };
     case 'event':
       return { case: 'event', value: { what: newsToWire(message.news) } };
+    case 'datagrams':
+      return { case: 'datagrams', value: { sessionId: idBytes(message.session), packets: [...message.packets] } };
   }
 }
 
-function bodyFromWire(bytes: Bytes): ControlMessage {
-  const wire = fromBinary(ControlMessageSchema, bytes);
+function bodyFromWire(encoded: Bytes): ControlMessage {
+  const wire = fromBinary(ControlMessageSchema, encoded);
   switch (wire.body.case) {
     case 'authRequest':
       return authRequestFromWire(wire.body.value);
@@ -99,6 +110,14 @@ function bodyFromWire(bytes: Bytes): ControlMessage {
       return exitResponseFromWire(wire.body.value);
     case 'event':
       return { kind: 'event', news: newsFromWire(wire.body.value) };
+    case 'datagrams': {
+      const { sessionId, packets } = wire.body.value;
+      return {
+        kind: 'datagrams',
+        session: session(sessionId),
+        packets: list(packets, 'packets', MAX_DATAGRAMS, (packet) => bytes(packet, 'packets', 1, MAX_DATAGRAM_BYTES)),
+      };
+    }
     case undefined:
       return unknownCase(wire, 'control_message.body');
   }
@@ -132,6 +151,17 @@ function newsToWire(news: News): WireNews {
       };
     case 'directory':
       return { case: 'directory', value: { supernodes: supernodesToWire(news.supernodes) } };
+    case 'session-path':
+      return {
+        case: 'sessionPath',
+        value: {
+          sessionId: idBytes(news.session),
+          path: pathToWire(news.path),
+          reason: clean(news.reason, MAX_TEXT),
+        },
+      };
+    case 'supernode':
+      return { case: 'supernode', value: supernodeToWire(news.supernode) };
     case 'problem':
       return {
         case: 'problem',
@@ -161,6 +191,17 @@ function newsFromWire(wire: WireEvent): News {
     }
     case 'directory':
       return { kind: 'directory', supernodes: supernodesFromWire(wire.what.value.supernodes) };
+    case 'sessionPath': {
+      const { sessionId, path, reason } = wire.what.value;
+      return {
+        kind: 'session-path',
+        session: session(sessionId),
+        path: pathFromWire(path),
+        reason: text(reason, 'reason', MAX_TEXT),
+      };
+    }
+    case 'supernode':
+      return { kind: 'supernode', supernode: supernodeFromWire(wire.what.value) };
     case 'problem': {
       const { code, message } = wire.what.value;
       return { kind: 'problem', code: text(code, 'code', MAX_LABEL), message: text(message, 'message', MAX_TEXT) };

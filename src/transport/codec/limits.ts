@@ -20,6 +20,14 @@ export const MAX_SESSION_DIGESTS = 4096;
 /** Supernodes on a path. */
 export const MAX_VIA = 2;
 export const MAX_REASONS = 16;
+/** Exits or supernodes that a request keeps away from. */
+export const MAX_AVOIDED = 16;
+/** Sessions one supernode asks another to move at once. */
+export const MAX_MOVED_SESSIONS = 1024;
+/** WireGuard datagrams in one message of a stream. */
+export const MAX_DATAGRAMS = 64;
+/** A WireGuard datagram: a jumbo frame's, at most. */
+export const MAX_DATAGRAM_BYTES = 9216;
 export const MAX_DETAILS = 8;
 
 /** UTF-16 units of free text for people: messages, reasons. */

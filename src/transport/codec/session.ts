@@ -48,7 +48,7 @@ import {
   text,
   wireGuardKey,
 } from './fields.js';
-import { KEM_KEY_BYTES, MAX_LABEL, MAX_REASONS, MAX_TEXT, MAX_VIA } from './limits.js';
+import { KEM_KEY_BYTES, MAX_AVOIDED, MAX_LABEL, MAX_REASONS, MAX_TEXT, MAX_VIA } from './limits.js';
 
 export const filterToWire = (filter: ExitFilter): { region: string; country: string; pool: string } => ({
   region: filter.region ?? '',
@@ -102,6 +102,8 @@ export const exitRequestToWire = (request: ExitRequest): MessageInitShape<typeof
   sessionKey: wireGuardKeyBytes(request.sessionKey),
   kemKey: request.kemKey,
   standby: request.standby,
+  avoidExits: request.avoidExits.slice(0, MAX_AVOIDED).map(keyOf),
+  avoidSupernodes: request.avoidSupernodes.slice(0, MAX_AVOIDED).map(keyOf),
 });
 
 export const exitRequestFromWire = (wire: WireExitRequest): ExitRequest => ({
@@ -114,6 +116,8 @@ export const exitRequestFromWire = (wire: WireExitRequest): ExitRequest => ({
   sessionKey: wireGuardKey(wire.sessionKey, 'session_key'),
   kemKey: optionalBytes(wire.kemKey, 'kem_key', KEM_KEY_BYTES),
   standby: wire.standby,
+  avoidExits: list(wire.avoidExits, 'avoid_exits', MAX_AVOIDED, (key) => peer(key, 'avoid_exits')),
+  avoidSupernodes: list(wire.avoidSupernodes, 'avoid_supernodes', MAX_AVOIDED, (key) => peer(key, 'avoid_supernodes')),
 });
 
 export const grantToWire = (grant: SessionGrant): MessageInitShape<typeof SessionGrantSchema> => ({

@@ -42,6 +42,8 @@ export const STATUS_OF: Readonly<Record<ErrorCode, status>> = {
   'bad-offer': status.FAILED_PRECONDITION,
   'no-handshake': status.UNAVAILABLE,
   'no-session': status.NOT_FOUND,
+  'no-direct': status.UNAVAILABLE,
+  draining: status.UNAVAILABLE,
   'bad-config': status.FAILED_PRECONDITION,
   'no-root': status.FAILED_PRECONDITION,
   'no-tun': status.FAILED_PRECONDITION,

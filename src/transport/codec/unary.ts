@@ -18,11 +18,15 @@ import { RenewalResultSchema, RenewalSchema } from '../../gen/vpnd/v1/control_pb
 import {
   CloseSessionRequestSchema,
   CloseSessionResponseSchema,
+  MoveSessionsRequestSchema,
+  MoveSessionsResponseSchema,
   OpenSessionRequestSchema,
   OpenSessionResponseSchema,
   RequestExitPeerRequestSchema,
   RequestExitPeerResponseSchema,
   Supernode,
+  UpdateSessionRequestSchema,
+  UpdateSessionResponseSchema,
 } from '../../gen/vpnd/v1/supernode_pb.js';
 import type { Bytes } from '../../model/bytes.js';
 import { VpndError } from '../../model/errors.js';
@@ -71,6 +75,7 @@ import {
   KEY_BYTES,
   MAX_CSR_BYTES,
   MAX_EXITS,
+  MAX_MOVED_SESSIONS,
   MAX_PEM,
   MAX_REGIONS,
   MAX_SECRET_BYTES,
@@ -267,6 +272,54 @@ export const UNARY: { readonly [M in UnaryName]: UnaryCodec<M> } = {
     ),
     response: codec(
       CloseSessionResponseSchema,
+      () => ({}),
+      () => ({}),
+    ),
+  },
+  updateSession: {
+    path: pathOf(Supernode.method.updateSession),
+    request: codec(
+      UpdateSessionRequestSchema,
+      (request) => ({
+        sessionId: idBytes(request.session),
+        generation: BigInt(request.generation),
+        path: pathToWire(request.path),
+        ...(request.clientEndpoint && { clientEndpoint: endpointToWire(request.clientEndpoint) }),
+        settled: request.settled,
+      }),
+      (wire) => ({
+        session: session(wire.sessionId),
+        generation: safeInteger(wire.generation, 'generation'),
+        path: pathFromWire(wire.path),
+        clientEndpoint: optionalEndpointFromWire(wire.clientEndpoint, 'client_endpoint'),
+        settled: wire.settled,
+      }),
+    ),
+    response: codec(
+      UpdateSessionResponseSchema,
+      (response) => ({ endpoint: endpointToWire(response.endpoint) }),
+      (wire) => ({ endpoint: requiredEndpointFromWire(wire.endpoint, 'endpoint') }),
+    ),
+  },
+  moveSessions: {
+    path: pathOf(Supernode.method.moveSessions),
+    request: codec(
+      MoveSessionsRequestSchema,
+      (request) => ({
+        sessionIds: request.sessions.slice(0, MAX_MOVED_SESSIONS).map(idBytes),
+        reason: clean(request.reason, MAX_TEXT),
+        leaveExit: request.leaveExit,
+        urgent: request.urgent,
+      }),
+      (wire) => ({
+        sessions: list(wire.sessionIds, 'session_ids', MAX_MOVED_SESSIONS, session),
+        reason: text(wire.reason, 'reason', MAX_TEXT),
+        leaveExit: wire.leaveExit,
+        urgent: wire.urgent,
+      }),
+    ),
+    response: codec(
+      MoveSessionsResponseSchema,
       () => ({}),
       () => ({}),
     ),

@@ -1,7 +1,7 @@
 import type { BaseConfig, ClientConfig, ExitConfig, SupernodeConfig } from '../../../src/config/types.js';
 import { type Cidr, type IpAddress, type Port, parseCidr } from '../../../src/model/address.js';
 import type { InterfaceName } from '../../../src/model/dataplane.js';
-import { days, hours } from '../../../src/model/time.js';
+import { days, hours, seconds } from '../../../src/model/time.js';
 
 const common = (name: string) => ({
   stateDir: `/nowhere/${name}`,
@@ -56,6 +56,7 @@ export const supernodeConfig = (
   country: undefined,
   sessionCapacity: 200,
   lease: hours(1),
+  drainTimeout: seconds(0),
   ...change,
 });
 
@@ -69,6 +70,7 @@ export const exitConfig = (name: string, change: Partial<ExitConfig> = {}): Exit
   maxMbps: 0,
   sessionCapacity: 50,
   ipv6: 'auto',
+  uplinkCheck: [],
   ...change,
 });
 
@@ -78,5 +80,7 @@ export const clientConfig = (name: string, change: Partial<ClientConfig> = {}): 
   interface: 'wg-client' as InterfaceName,
   table: 51_820,
   privacy: 'auto',
+  standby: false,
+  rotateEvery: undefined,
   ...change,
 });
