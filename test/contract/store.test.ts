@@ -5,8 +5,8 @@ import type { IpAddress, Port } from '../../src/model/address.js';
 import type { Desired } from '../../src/model/command.js';
 import { commandIdOf, type PeerId, peerIdOf, sessionIdOf } from '../../src/model/ids.js';
 import { type WireGuardPublicKey, wireGuardPublicKeyOf } from '../../src/model/keys.js';
-import type { Country, Region } from '../../src/model/role.js';
-import { hours, instantOf, ms, plus, seconds } from '../../src/model/time.js';
+import type { Region } from '../../src/model/role.js';
+import { hours, instantOf, ms, plus } from '../../src/model/time.js';
 import { openMemoryStore } from '../../src/store/memory.js';
 import { openBaseStore } from '../../src/store/sqlite/open.js';
 
@@ -83,23 +83,13 @@ const desired: readonly Desired[] = [
     vouched: [],
     next: { kind: 'pair', port: 40001 as Port },
   },
-  { kind: 'relay-update', endpoint, keepalive: 0 },
+  { kind: 'relay-update', endpoint, keepalive: 0, path: 'direct' },
   {
     kind: 'rotate-peer',
-    grant: {
-      session: session('grant'),
-      generation: 3,
-      lease: seconds(60),
-      endpoint,
-      keepalive: 0,
-      path: 'relay2',
-      via: [peer('a'), peer('b')],
-      offer: { body: hash('offer'), signature: new Uint8Array(64).fill(255) },
-      exitMembership: { body: new Uint8Array(), signature: new Uint8Array(64) },
-      exitRegion: region('eu'),
-      exitCountry: 'DE' as Country,
-      reasons: ['nearest "ümlaut" 🜨'],
-    },
+    reason: 'nearest "ümlaut" 🜨',
+    leaveSupernode: true,
+    urgent: false,
+    avoidExits: [peer('a'), peer('b')],
   },
   { kind: 'disconnect', reason: '' },
 ];

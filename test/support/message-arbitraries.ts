@@ -61,6 +61,7 @@ const label = fc.stringMatching(/^[a-z0-9-]{1,20}$/);
 const optionally = <T>(of: fc.Arbitrary<T>) => fc.option(of, { nil: undefined });
 
 const peer = bytes(32).map((key) => valid(peerIdOf(key)));
+const peers = fc.array(peer, { maxLength: 3 });
 const session = bytes(16).map((id) => toHex(id) as SessionId);
 const commandId = bytes(16).map((id) => toHex(id) as CommandId);
 // Never all zero: that stands for "none".
@@ -160,10 +161,12 @@ const exitRequest: fc.Arbitrary<ExitRequest> = record({
   exit: optionally(peer),
   minMbps: wish,
   maxLatency: wish.map((value) => (value === undefined ? undefined : ms(value))),
-  privacy: fc.constantFrom<Privacy>('auto', 'private'),
+  privacy: fc.constantFrom<Privacy>('auto', 'private', 'direct'),
   sessionKey: wireGuardKey,
   kemKey,
   standby: fc.boolean(),
+  avoidExits: peers,
+  avoidSupernodes: peers,
 });
 const addressPlan: fc.Arbitrary<AddressPlan> = record({
   blocksIpv4: fc.array(cidr(ipv4, 32), { maxLength: 3 }),
@@ -200,8 +203,14 @@ const desired: fc.Arbitrary<Desired> = fc.oneof(
     vouched: fc.array(ip, { maxLength: 4 }),
     next: fc.oneof(record({ kind: kind('hop'), endpoint }), record({ kind: kind('pair'), port })),
   }),
-  record({ kind: kind('relay-update'), endpoint, keepalive: fc.nat({ max: 65535 }) }),
-  record({ kind: kind('rotate-peer'), grant }),
+  record({ kind: kind('relay-update'), endpoint, keepalive: fc.nat({ max: 65535 }), path }),
+  record({
+    kind: kind('rotate-peer'),
+    reason: text,
+    leaveSupernode: fc.boolean(),
+    urgent: fc.boolean(),
+    avoidExits: peers,
+  }),
   record({ kind: kind('disconnect'), reason: text }),
 );
 const command: fc.Arbitrary<Command> = record({ id: commandId, session, generation: safe, lease: millis, desired });
@@ -219,6 +228,8 @@ const news: fc.Arbitrary<News> = fc.oneof(
   record({ kind: kind('session-closed'), session, reason: text }),
   record({ kind: kind('session-renewed'), session, generation: safe, lease: millis }),
   record({ kind: kind('directory'), supernodes }),
+  record({ kind: kind('session-path'), session, path, reason: text }),
+  record({ kind: kind('supernode'), supernode }),
   record({ kind: kind('problem'), code: label, message: text }),
 );
 
@@ -269,6 +280,11 @@ export const CONTROL: Kinds = {
   'exit-request': record({ kind: kind('exit-request'), request: exitRequest }),
   'exit-response': record({ kind: kind('exit-response'), requestId: safe, result: outcome(grant) }),
   event: record({ kind: kind('event'), news }),
+  datagrams: record({
+    kind: kind('datagrams'),
+    session,
+    packets: fc.array(bytes(1, 200), { minLength: 1, maxLength: 3 }),
+  }),
 };
 
 type Unaries = {
@@ -328,4 +344,17 @@ export const UNARY_MESSAGES: Unaries = {
     record({ endpoint, offer: signed, exitMembership: signed }),
   ],
   closeSession: [record({ session, generation: safe, reason: text }), fc.constant({})],
+  updateSession: [
+    record({ session, generation: safe, path, clientEndpoint: optionally(endpoint), settled: fc.boolean() }),
+    record({ endpoint }),
+  ],
+  moveSessions: [
+    record({
+      sessions: fc.array(session, { maxLength: 3 }),
+      reason: text,
+      leaveExit: fc.boolean(),
+      urgent: fc.boolean(),
+    }),
+    fc.constant({}),
+  ],
 };

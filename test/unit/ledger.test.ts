@@ -3,11 +3,10 @@ import fc from 'fast-check';
 import t from 'tap';
 import { contentHash, judge, type Recorded } from '../../src/core/ledger.js';
 import type { LedgerEntry, SessionRecord } from '../../src/core/ports/store.js';
-import type { Endpoint, IpAddress, Port } from '../../src/model/address.js';
+import type { IpAddress, Port } from '../../src/model/address.js';
 import type { Command, Desired, RelaySetup, SetupExit } from '../../src/model/command.js';
 import type { CommandId, PeerId, SessionId } from '../../src/model/ids.js';
 import type { WireGuardPublicKey } from '../../src/model/keys.js';
-import type { SessionGrant } from '../../src/model/session.js';
 import { instantOf, ms, plus } from '../../src/model/time.js';
 
 const crypto = { sha256: (bytes: Uint8Array) => new Uint8Array(createHash('sha256').update(bytes).digest()) };
@@ -38,6 +37,19 @@ const relay = (port: number, nextPort = 50_000): RelaySetup => ({
   vouched: ['203.0.113.5' as IpAddress],
   next: { kind: 'hop', endpoint: { ip: '198.51.100.11' as IpAddress, port: nextPort as Port } },
 });
+const update = (port: number): Desired => ({
+  kind: 'relay-update',
+  endpoint: { ip: '203.0.113.5' as IpAddress, port: port as Port },
+  keepalive: 25,
+  path: 'direct',
+});
+const ROTATE: Desired = {
+  kind: 'rotate-peer',
+  reason: 'its exit leaves',
+  leaveSupernode: false,
+  urgent: false,
+  avoidExits: [],
+};
 const DISCONNECT: Desired = { kind: 'disconnect', reason: 'done' };
 
 let serial = 0;
@@ -85,18 +97,26 @@ t.test('what becomes of a command', async (t) => {
     ['a port anew', command(2, relay(1, 7)), record(1, [relay(1), relay(2)]), applied([relay(2), relay(1, 7)], 2)],
     ['both kinds', command(1, setupExit()), record(1, [relay(1)]), applied([relay(1), setupExit()], 1)],
     ['DISCONNECT ends all of it', command(2, DISCONNECT), record(1, [relay(1), setupExit()]), applied([], 2)],
+    ['RELAY_UPDATE', command(2, update(9)), record(1, [setupExit()]), applied([setupExit(), update(9)], 2)],
     [
-      'RELAY_UPDATE',
-      command(2, { kind: 'relay-update', endpoint: {} as Endpoint, keepalive: 0 }),
-      record(1, [setupExit()]),
-      refused('not-supported'),
+      'RELAY_UPDATE anew',
+      command(3, update(8)),
+      record(2, [setupExit(), update(9)]),
+      applied([setupExit(), update(8)], 3),
     ],
     [
-      'ROTATE_PEER',
-      command(2, { kind: 'rotate-peer', grant: {} as SessionGrant }),
-      undefined,
-      refused('not-supported'),
+      'SETUP_EXIT anew keeps the path',
+      command(3, setupExit(2)),
+      record(2, [setupExit(), update(9)]),
+      applied([update(9), setupExit(2)], 3),
     ],
+    ['RELAY_UPDATE of nothing', command(2, update(9)), undefined, refused('no-session')],
+    ['RELAY_UPDATE of a relay alone', command(2, update(9)), record(1, [relay(1)]), refused('no-session')],
+    ['RELAY_UPDATE of what ended', command(3, update(9)), record(2, []), refused('no-session')],
+    ['an older RELAY_UPDATE', command(1, update(9)), record(2, [setupExit()]), refused('stale-generation')],
+    ['another’s path', command(9, update(9)), record(1, [setupExit()]), refused('forbidden'), STRANGER],
+    ['DISCONNECT ends the path too', command(2, DISCONNECT), record(1, [setupExit(), update(9)]), applied([], 2)],
+    ['ROTATE_PEER', command(2, ROTATE), record(1, [setupExit()]), refused('not-supported')],
   ];
   for (const [what, one, session, expected, owner] of cases) t.match(judged(one, { session }, owner), expected, what);
 });

@@ -347,6 +347,8 @@ t.test('requests are answered, refused with their code, and never show an except
       sessionKey: world.crypto.wireGuardKeyPair().publicKey,
       kemKey: new Uint8Array(0),
       standby: false,
+      avoidExits: [],
+      avoidSupernodes: [],
     },
   });
   const filter = { region: undefined, country: undefined, pool: undefined };
