@@ -1,5 +1,6 @@
 import type { DaemonConfig } from '../config/types.js';
 import type { Log } from '../core/ports/log.js';
+import type { NetworkWatch } from '../core/ports/network-watch.js';
 import type { BaseStore } from '../core/ports/store.js';
 import { certificateTools } from '../identity/ca.js';
 import { parseJoinToken, type Sha256 } from '../identity/join-token.js';
@@ -21,7 +22,9 @@ import { STORE_FILES } from '../store/sqlite/open.js';
 import { requireFreePorts } from '../transport/free-ports.js';
 import { grpcNetwork } from '../transport/grpc-network.js';
 import { serveLocalApi } from '../transport/local-api-server.js';
+import { tcpReach } from '../transport/reach.js';
 import { udpDatagrams } from '../transport/udp.js';
+import { udpSockets } from '../transport/udp-sockets.js';
 import type { Io } from './io.js';
 import { type Lifecycle, lifecycle } from './lifecycle.js';
 import { requirePrivileges } from './privileges.js';
@@ -134,6 +137,9 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
     certificates: certificateTools(),
     network,
     datagrams: udpDatagrams(),
+    reach: tcpReach,
+    networkWatch: BLIND_WATCH,
+    udpSockets,
     hostLoad: () => sampler?.current() ?? { cpuPercent: 0, txMbps: 0, rxMbps: 0 },
     log,
     metrics,
@@ -162,6 +168,12 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
   );
   return role;
 }
+
+/** Never any news of the network. */
+const BLIND_WATCH: NetworkWatch = {
+  current: () => ({ fingerprint: 'unknown', connected: true }),
+  listen: () => () => {},
+};
 
 function tokenOf(config: ForwardingConfig, sha256: Sha256): JoinToken | undefined {
   if (config.join === undefined) return undefined;

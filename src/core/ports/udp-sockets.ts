@@ -10,7 +10,7 @@ export interface UdpSocket {
   close(): void;
 }
 
-/** Plain UDP sockets: the only way on which packets of users touch this process (UDP blocked). Real: src/transport/udp.ts. */
+/** Plain UDP sockets: the only way on which packets of users touch this process (UDP blocked). Real: src/transport/udp-sockets.ts. */
 export interface UdpSockets {
   /** Port 0 for any. Rejects with `port-in-use`, or `dataplane` for an address this machine does not have. */
   bind(
