@@ -28,6 +28,9 @@ import { MemoryInternet } from '../../src/transport/memory-network.js';
 import { baseConfig, clientConfig, exitConfig, supernodeConfig } from './overlay-world/configs.js';
 import { kernelOf, type Line, lineLog, Machine } from './overlay-world/machine.js';
 import { MemoryUdp } from './overlay-world/memory-datagrams.js';
+import { MemoryNetworkWatch } from './overlay-world/memory-network-watch.js';
+import { memoryReach, type Probe } from './overlay-world/memory-reach.js';
+import { MachineSockets } from './overlay-world/memory-udp-sockets.js';
 import { type PacketMachine, PacketPlane, type Way } from './overlay-world/packet-plane.js';
 import { ProcessClock } from './overlay-world/process-clock.js';
 import { tampered } from './overlay-world/tampering.js';
@@ -107,6 +110,24 @@ export async function overlayWorld(options: WorldOptions = {}) {
     return made;
   };
 
+  const watches = new Map<Machine, MemoryNetworkWatch>();
+  const watchOf = (machine: Machine): MemoryNetworkWatch => {
+    const made =
+      watches.get(machine) ??
+      new MemoryNetworkWatch(() => ({ fingerprint: `from ${machine.ip}`, connected: machine.powered }));
+    watches.set(machine, made);
+    return made;
+  };
+  const probeFrom =
+    (machine: Machine, own: ProcessClock): Probe =>
+    (to, from, answered) => {
+      const way = from === undefined ? undefined : packets.wayOf(packetMachine(machine));
+      const trips = way === undefined ? 2 : way.ok ? 2 * (way.hops.length + 1) : 0;
+      const reached = way === undefined ? open(machine.ip, to.ip) : way.ok;
+      if (reached) own.after(ms(trips * latency), answered);
+    };
+  const sockets = new MachineSockets({ carry: () => {} });
+
   const portsOf = (machine: Machine, own: ProcessClock): ForwardingPorts => {
     const { random } = machine;
     const log = lineLog(lines, machine.name, () => clock.monotonic());
@@ -134,6 +155,9 @@ export async function overlayWorld(options: WorldOptions = {}) {
       version: 'vpnd/test',
       dataplane: kernelOf(machine, own, () => packets.refresh(packetMachine(machine))),
       datagrams: udp.of(process),
+      reach: memoryReach(own, probeFrom(machine, own)),
+      networkWatch: watchOf(machine).of(own),
+      udpSockets: sockets.of(own, (ip) => ip === machine.ip || ip.startsWith('127.')),
       hostLoad: () => ({ cpuPercent: 0, txMbps: 0, rxMbps: 0 }),
     };
   };
@@ -252,6 +276,7 @@ export async function overlayWorld(options: WorldOptions = {}) {
       const machine = node(name);
       internet.kill(machine.ip, 'power-off');
       machine.ip = ip as IpAddress;
+      watchOf(machine).changed();
     },
 
     /** `vpnd up` as a promise that virtual time has to bring to its end. */
