@@ -5,12 +5,18 @@ import {
   type CreateTokenRequestSchema,
   type CreateTokenResponse,
   type DownResponse,
+  type DrainProgress,
+  type DrainRequestSchema,
   type ExitSummary,
   type ListExitsRequestSchema,
   LocalBase,
   LocalClient,
   LocalNode,
+  LocalSupernode,
+  type NodeEvent,
   type NodeStatus,
+  type RotateRequestSchema,
+  type SetPathRequestSchema,
   type TokenSummary,
   type UpRequestSchema,
 } from '../gen/vpnd/v1/admin_pb.js';
@@ -24,8 +30,19 @@ export interface LocalApi {
   status(): Promise<NodeStatus>;
   /** The status now and after every change, until the signal aborts or the daemon ends. */
   watch(signal: AbortSignal): AsyncGenerator<NodeStatus, void, undefined>;
+  /** The newest events, oldest first; 0 for all that are kept. */
+  events(limit: number): Promise<readonly NodeEvent[]>;
+  /** The newest events, then each as it happens, until the signal aborts or the daemon ends. */
+  watchEvents(limit: number, signal: AbortSignal): AsyncGenerator<NodeEvent, void, undefined>;
   up(request: MessageInitShape<typeof UpRequestSchema>, signal: AbortSignal): Promise<NodeStatus>;
   down(): Promise<DownResponse>;
+  rotate(request: MessageInitShape<typeof RotateRequestSchema>, signal: AbortSignal): Promise<NodeStatus>;
+  setPath(request: MessageInitShape<typeof SetPathRequestSchema>, signal: AbortSignal): Promise<NodeStatus>;
+  /** Progress of a drain, until it is done; one goes on when the signal aborts, with nobody listening. */
+  drain(
+    request: MessageInitShape<typeof DrainRequestSchema>,
+    signal: AbortSignal,
+  ): AsyncGenerator<DrainProgress, void, undefined>;
   listExits(request: MessageInitShape<typeof ListExitsRequestSchema>): Promise<readonly ExitSummary[]>;
   createToken(request: MessageInitShape<typeof CreateTokenRequestSchema>): Promise<CreateTokenResponse>;
   listTokens(): Promise<readonly TokenSummary[]>;
@@ -43,6 +60,7 @@ export function localClient(socket: string): LocalApi {
   });
   const node = createClient(LocalNode, transport);
   const client = createClient(LocalClient, transport);
+  const supernode = createClient(LocalSupernode, transport);
   const base = createClient(LocalBase, transport);
   const asVpnd = async <T>(call: Promise<T>): Promise<T> => {
     try {
@@ -51,18 +69,25 @@ export function localClient(socket: string): LocalApi {
       throw fromConnectError(thrown, socket);
     }
   };
+  /** Ends quietly when the signal aborts. */
+  async function* following<T>(answers: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T, void, undefined> {
+    try {
+      yield* answers;
+    } catch (thrown) {
+      if (!signal.aborted) throw fromConnectError(thrown, socket);
+    }
+  }
   const soon = { timeoutMs: ANSWER_MS };
   return {
     status: () => asVpnd(node.getStatus({}, soon)),
-    async *watch(signal) {
-      try {
-        yield* node.watchStatus({}, { signal });
-      } catch (thrown) {
-        if (!signal.aborted) throw fromConnectError(thrown, socket);
-      }
-    },
+    watch: (signal) => following(node.watchStatus({}, { signal }), signal),
+    events: async (limit) => (await asVpnd(node.listEvents({ limit }, soon))).events,
+    watchEvents: (limit, signal) => following(node.watchEvents({ limit }, { signal }), signal),
     up: (request, signal) => asVpnd(client.up(request, { signal })),
     down: () => asVpnd(client.down({}, soon)),
+    rotate: (request, signal) => asVpnd(client.rotate(request, { signal })),
+    setPath: (request, signal) => asVpnd(client.setPath(request, { signal })),
+    drain: (request, signal) => following(supernode.drain(request, { signal }), signal),
     listExits: async (request) => (await asVpnd(client.listExits(request, soon))).exits,
     createToken: (request) => asVpnd(base.createToken(request, soon)),
     listTokens: async () => (await asVpnd(base.listTokens({}, soon))).tokens,

@@ -1,15 +1,12 @@
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { connect } from 'node:net';
-import type { MessageInitShape } from '@bufbuild/protobuf';
-import type { ConnectRouter, HandlerContext } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Log } from '../core/ports/log.js';
-import { LocalBase, LocalClient, LocalNode, type NodeStatusSchema } from '../gen/vpnd/v1/admin_pb.js';
-import { toVpndError, VpndError } from '../model/errors.js';
+import { VpndError } from '../model/errors.js';
 import type { Role } from '../model/role.js';
 import type { LocalHandlers } from './local-api.js';
-import { toConnectError } from './local-api-errors.js';
+import { localRoutes } from './local-api-routes.js';
 
 export interface LocalApiOptions {
   /** Absolute path of the unix socket. */
@@ -40,7 +37,7 @@ export async function serveLocalApi(options: LocalApiOptions): Promise<LocalApiS
   const closing = new AbortController();
   const server = createServer(
     connectNodeAdapter({
-      routes: (router) => routes(router, role, handlers, log, closing.signal),
+      routes: localRoutes(role, handlers, log, closing.signal),
       readMaxBytes: REQUEST_LIMIT_BYTES,
       // Browsers and other vpnd-unaware tools have no business here; one protocol is enough.
       grpc: false,
@@ -56,88 +53,6 @@ export async function serveLocalApi(options: LocalApiOptions): Promise<LocalApiS
         server.closeAllConnections();
       }),
   };
-}
-
-function routes(
-  router: ConnectRouter,
-  role: Role,
-  handlers: LocalHandlers,
-  log: Log,
-  closing: AbortSignal,
-): ConnectRouter {
-  /** Runs the role's method if it has one; what it throws travels with its code. */
-  const answer = async <M, T>(
-    call: string,
-    forRole: Role,
-    method: M | undefined,
-    run: (m: M) => Promise<T>,
-    signal?: AbortSignal,
-  ): Promise<T> => {
-    try {
-      if (method === undefined) throw notFor(call, role, forRole);
-      return await run(method);
-    } catch (thrown) {
-      // Whoever gave up gets no answer; that is nothing broken.
-      if (signal?.aborted) throw toConnectError(new VpndError('closed', 'the request was given up', { cause: thrown }));
-      if (toVpndError(thrown).code === 'internal') log.error(`local API: ${call} failed`, { err: thrown });
-      throw toConnectError(thrown);
-    }
-  };
-  const h = handlers;
-  router.service(LocalNode, {
-    getStatus: () => answer('status', role, h.status.bind(h), (status) => status()),
-    watchStatus: (_, context) => watch(h, context, closing),
-  });
-  router.service(LocalClient, {
-    up: (request, context) => {
-      const signal = AbortSignal.any([context.signal, closing]);
-      return answer('up', 'client', h.up?.bind(h), (up) => up(request, signal), signal);
-    },
-    down: () => answer('down', 'client', h.down?.bind(h), (down) => down()),
-    listExits: (request) => answer('exits', 'client', h.listExits?.bind(h), (list) => list(request)),
-  });
-  router.service(LocalBase, {
-    createToken: (request) => answer('token create', 'base', h.createToken?.bind(h), (make) => make(request)),
-    listTokens: () => answer('token list', 'base', h.listTokens?.bind(h), (list) => list()),
-    revokeToken: (request) =>
-      answer('token revoke', 'base', h.revokeToken?.bind(h), async (revoke) => {
-        await revoke(request);
-        return {};
-      }),
-  });
-  return router;
-}
-
-const NAMES: Record<Role, string> = { base: 'base', supernode: 'a supernode', exit: 'an exit', client: 'a client' };
-const notFor = (call: string, role: Role, forRole: Role): VpndError =>
-  new VpndError(
-    'not-supported',
-    role === forRole
-      ? `this ${forRole} does not know \`vpnd ${call}\` yet`
-      : `this is ${NAMES[role]}; \`vpnd ${call}\` is for ${NAMES[forRole]}`,
-  );
-
-/** The status now, and again whenever it changes; a role that cannot tell is answered once. */
-async function* watch(
-  handlers: LocalHandlers,
-  context: HandlerContext,
-  closing: AbortSignal,
-): AsyncGenerator<MessageInitShape<typeof NodeStatusSchema>> {
-  const signal = AbortSignal.any([context.signal, closing]);
-  try {
-    for (;;) {
-      // Listening before asking: what changes while the status is put together is not missed.
-      const changed = handlers.statusChanged?.(signal);
-      changed?.catch(() => {});
-      yield await handlers.status();
-      if (changed === undefined) return;
-      await changed;
-      if (signal.aborted) return;
-    }
-  } catch (thrown) {
-    if (signal.aborted) return;
-    throw toConnectError(thrown);
-  }
 }
 
 async function clearStaleSocket(socket: string): Promise<void> {

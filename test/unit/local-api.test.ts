@@ -6,7 +6,11 @@ import t, { type Test } from 'tap';
 import type { Log, LogFields } from '../../src/core/ports/log.js';
 import { Path, Role as WireRole } from '../../src/gen/vpnd/v1/types_pb.js';
 import { VpndError } from '../../src/model/errors.js';
+import type { NodeEvent } from '../../src/model/event.js';
+import type { SessionId } from '../../src/model/ids.js';
 import type { Role } from '../../src/model/role.js';
+import { instantOf } from '../../src/model/time.js';
+import { Changes } from '../../src/roles/common/changes.js';
 import type { LocalHandlers } from '../../src/transport/local-api.js';
 import { localClient } from '../../src/transport/local-api-client.js';
 import { serveLocalApi } from '../../src/transport/local-api-server.js';
@@ -206,4 +210,152 @@ t.test('something else that listens there is no daemon', async (t) => {
   t.teardown(() => server.close());
   chmodSync(socket, 0o600);
   await t.rejects(localClient(socket).status(), { name: 'VpndError' });
+});
+
+/** Events that a test makes happen. */
+function eventSource() {
+  const changes = new Changes();
+  const all: NodeEvent[] = [];
+  return {
+    happen: (...texts: readonly string[]) => {
+      for (const text of texts) {
+        all.push({
+          sequence: all.length,
+          at: instantOf(1_000 + all.length),
+          code: 'repaired',
+          text,
+          session: undefined,
+        });
+      }
+      changes.notify();
+    },
+    handlers: {
+      status: async () => ({}),
+      events: (limit) => all.slice(-limit),
+      nextEvent: (signal) => changes.next(signal),
+    } satisfies LocalHandlers,
+  };
+}
+
+t.test('events come oldest first, as many as are wanted', async (t) => {
+  const { handlers, happen } = eventSource();
+  const session = 'ab'.repeat(16) as SessionId;
+  happen('one', 'two', 'three');
+  const { api } = await serve(t, {
+    ...handlers,
+    events: (limit) => handlers.events(limit).map((event) => ({ ...event, session })),
+  });
+  t.match(await api.events(2), [
+    { text: 'two', atMs: 1_001n, code: 'repaired', sessionId: session },
+    { text: 'three' },
+  ]);
+  t.equal((await api.events(0)).length, 3, '0 is all of them');
+});
+
+t.test('a watcher gets each event once, those of before he came and those of while he was busy', async (t) => {
+  const { handlers, happen } = eventSource();
+  const { api, server } = await serve(t, handlers);
+  happen('too old', 'one', 'two');
+  const seen: string[] = [];
+  for await (const { text } of api.watchEvents(2, never)) {
+    seen.push(text);
+    if (text === 'two') happen('three', 'four');
+    if (text === 'three') happen('five');
+    if (text === 'five') happen('six');
+    if (text === 'six') break;
+  }
+  t.same(seen, ['one', 'two', 'three', 'four', 'five', 'six']);
+
+  const ended = (async () => {
+    for await (const _ of api.watchEvents(0, never)) setImmediate(() => void server.close());
+  })();
+  await ended.catch((thrown: unknown) => t.match(thrown, { code: 'closed' }, 'a daemon that stops is said so'));
+  t.pass('nobody waits for a daemon that has gone');
+});
+
+t.test('whoever watches before anything happened gets the first event too', async (t) => {
+  const { handlers, happen } = eventSource();
+  const { api } = await serve(t, handlers);
+  const watching = api.watchEvents(0, never)[Symbol.asyncIterator]();
+  const first = watching.next();
+  await api.status();
+  happen('the first');
+  t.match(await first, { value: { text: 'the first' } });
+  await watching.return(undefined);
+});
+
+t.test('what a client is asked to do reaches it, and its refusals come back', async (t) => {
+  const asked: unknown[] = [];
+  const { api } = await serve(t, {
+    status: async () => ({}),
+    rotate: async ({ reason }) => {
+      asked.push(reason);
+      return { sessions: [{ exitId: 'other' }] };
+    },
+    setPath: async ({ path }) => {
+      asked.push(path);
+      throw new VpndError('no-direct', 'nothing came back that way');
+    },
+  });
+  t.equal((await api.rotate({ reason: 'a film' }, never)).sessions[0]?.exitId, 'other');
+  await t.rejects(api.setPath({ path: Path.DIRECT }, never), {
+    code: 'no-direct',
+    message: 'nothing came back that way',
+  });
+  t.same(asked, ['a film', Path.DIRECT]);
+});
+
+t.test('a drain is told step by step, and goes on when nobody listens any more', async (t) => {
+  const steps = new Changes();
+  let ended = false;
+  const { api } = await serve(
+    t,
+    {
+      status: async () => ({}),
+      async *drain({ timeoutMs }, signal) {
+        yield { sessions: Number(timeoutMs), streams: 2 };
+        await steps.next(signal);
+        if (signal.aborted) return;
+        yield { done: true };
+        ended = true;
+      },
+    },
+    'supernode',
+  );
+  const progress: unknown[] = [];
+  for await (const { sessions, done } of api.drain({ timeoutMs: 3n }, never)) {
+    progress.push([sessions, done]);
+    steps.notify();
+  }
+  t.same(progress, [
+    [3, false],
+    [0, true],
+  ]);
+  t.ok(ended);
+
+  const stop = new AbortController();
+  let lines = 0;
+  for await (const _ of api.drain({}, stop.signal)) {
+    lines++;
+    stop.abort();
+  }
+  t.equal(lines, 1, 'giving up is no error');
+});
+
+t.test('each of the new calls says whom it is for', async (t) => {
+  const { api } = await serve(t, { status: async () => ({}) }, 'exit');
+  const drain = async (): Promise<void> => {
+    for await (const _ of api.drain({}, never)) t.fail('an exit does not drain');
+  };
+  const watch = async (): Promise<void> => {
+    for await (const _ of api.watchEvents(0, never)) t.fail('it has none');
+  };
+  await t.rejects(api.rotate({}, never), {
+    code: 'not-supported',
+    message: 'this is an exit; `vpnd rotate` is for a client',
+  });
+  await t.rejects(api.setPath({}, never), { message: 'this is an exit; `vpnd path` is for a client' });
+  await t.rejects(drain(), { message: 'this is an exit; `vpnd supernode drain` is for a supernode' });
+  await t.rejects(api.events(0), { message: 'this exit does not know `vpnd events` yet' });
+  await t.rejects(watch(), { message: 'this exit does not know `vpnd events` yet' });
 });
