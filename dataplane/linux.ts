@@ -1,11 +1,13 @@
 import type { Clock } from '../src/core/ports/clock.js';
 import type { DataPlane, Reconciliation, UnitChange } from '../src/core/ports/dataplane.js';
 import type { Log } from '../src/core/ports/log.js';
-import { familyOf, type Port } from '../src/model/address.js';
+import { familyOf, type IpAddress, type Port } from '../src/model/address.js';
 import {
+  type DeviceTraffic,
   type DeviceUnit,
   type InterfaceName,
   type PeerObservation,
+  type PinObservation,
   type RelayObservation,
   type RelayUnit,
   type Unit,
@@ -14,6 +16,7 @@ import {
 } from '../src/model/dataplane.js';
 import { toVpndError } from '../src/model/errors.js';
 import { ChangeQueue } from './change-queue.js';
+import { resetConnections } from './connections.js';
 import { detectEngine, requireHost } from './detect.js';
 import { Devices, type Engine, type PreparedDevice } from './devices.js';
 import { FilterTables } from './filter.js';
@@ -22,8 +25,9 @@ import { type Launcher, startLauncher } from './launcher.js';
 import { RelayTable, type Repairs } from './relay.js';
 import { RoutingTable } from './routing.js';
 import { type Owner, PROTOCOL } from './routing-text.js';
-import { createRunner, TOOL_DIRECTORIES } from './run.js';
+import { createRunner, type Runner, TOOL_DIRECTORIES } from './run.js';
 import { forwardIpv4, forwardIpv6, reservePorts } from './sysctl.js';
+import { readTraffic } from './traffic.js';
 import { checkTogether, checkUnit } from './validate.js';
 import { type DeviceState, type PeerChange, planPeer } from './wireguard-state.js';
 
@@ -62,6 +66,7 @@ async function open(options: LinuxDataPlaneOptions, launcher: Launcher | undefin
   const name = `vpnd_${options.owner}`;
   const devices = new Devices(runner, options.owner, engine, options.engine === 'auto', options.log);
   const parts: Parts = {
+    runner,
     devices,
     relays: {
       4: new RelayTable(runner, 'ip', name, options.clock),
@@ -96,6 +101,7 @@ const arpSpec = (name: string) => ({
 });
 
 interface Parts {
+  readonly runner: Runner;
   readonly devices: Devices;
   readonly relays: Readonly<Record<4 | 6, RelayTable>>;
   readonly filters: FilterTables;
@@ -147,6 +153,18 @@ class LinuxDataPlane implements DataPlane {
   async observeRelays(): Promise<readonly RelayObservation[]> {
     const lists = await Promise.all([this.parts.relays[4].observe(), this.parts.relays[6].observe()]);
     return lists.flat();
+  }
+
+  traffic(device: InterfaceName): DeviceTraffic | undefined {
+    return readTraffic(device);
+  }
+
+  async observePins(): Promise<readonly PinObservation[]> {
+    return [];
+  }
+
+  async resetConnections(from: readonly IpAddress[]): Promise<void> {
+    await resetConnections(this.parts.runner, from, this.options.log);
   }
 
   async uplinks(): Promise<{ readonly ipv4: boolean; readonly ipv6: boolean }> {

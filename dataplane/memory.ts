@@ -1,6 +1,16 @@
 import type { DataPlane, Reconciliation, UnitChange } from '../src/core/ports/dataplane.js';
 import { type Endpoint, formatHostPort, type IpAddress, type Port, sameEndpoint } from '../src/model/address.js';
-import type { FullTunnelUnit, InterfaceName, PeerUnit, RelayUnit, Unit, UnitId } from '../src/model/dataplane.js';
+import type {
+  DeviceTraffic,
+  EndpointPin,
+  FullTunnelUnit,
+  InterfaceName,
+  PeerUnit,
+  PinObservation,
+  RelayUnit,
+  Unit,
+  UnitId,
+} from '../src/model/dataplane.js';
 import { unitIdOf } from '../src/model/dataplane.js';
 import { VpndError } from '../src/model/errors.js';
 import type { WireGuardPublicKey } from '../src/model/keys.js';
@@ -27,6 +37,12 @@ export interface MemoryDataPlane extends DataPlane {
   setActivity(device: InterfaceName, key: WireGuardPublicKey, activity: Partial<PeerActivity>): void;
   /** A packet of a relay port's peer came in; false where its address is not vouched for, and it was dropped. */
   learn(port: Port, from: Endpoint): boolean;
+  /** What `traffic` answers from now on; until then a device has carried nothing. */
+  setTraffic(device: InterfaceName, traffic: DeviceTraffic): void;
+  /** Packets came from one end of a device's pin or the other; forgotten when the pin changes. */
+  countPinned(device: InterfaceName, more: Partial<PinPackets>): void;
+  /** Addresses whose connections have been reset, in order. */
+  resets(): readonly IpAddress[];
   setUplinks(uplinks: { readonly ipv4: boolean; readonly ipv6: boolean }): void;
   /** Somebody else removes a unit behind vpnd's back. */
   vandalise(id: UnitId): void;
@@ -34,6 +50,10 @@ export interface MemoryDataPlane extends DataPlane {
   failNext(error: VpndError): void;
 }
 
+export type PinPackets = Omit<PinObservation, 'device'>;
+
+const NO_TRAFFIC: DeviceTraffic = { rxPackets: 0, txPackets: 0 };
+const NO_PACKETS: PinPackets = { fromPackets: 0, toPackets: 0 };
 const QUIET: PeerActivity = { endpoint: undefined, lastHandshake: undefined, rxBytes: 0, txBytes: 0 };
 
 export function memoryDataPlane(): MemoryDataPlane {
@@ -49,6 +69,9 @@ class Memory implements MemoryDataPlane {
   #units: ReadonlyMap<UnitId, Unit> = new Map();
   readonly #activity = new Map<UnitId, PeerActivity>();
   readonly #learned = new Map<Port, Endpoint>();
+  readonly #traffic = new Map<InterfaceName, DeviceTraffic>();
+  readonly #pinned = new Map<InterfaceName, PinPackets>();
+  readonly #resets: IpAddress[] = [];
   #uplinks = { ipv4: true, ipv6: true };
   #failure: VpndError | undefined;
   #closed = false;
@@ -86,6 +109,23 @@ class Memory implements MemoryDataPlane {
     return [...this.#units.values()]
       .filter((unit) => unit.kind === 'relay')
       .map((unit) => ({ port: unit.port, learned: this.#learned.get(unit.port) }));
+  }
+
+  traffic(device: InterfaceName): DeviceTraffic | undefined {
+    if (!this.#units.has(`device/${device}` as UnitId)) return undefined;
+    return this.#traffic.get(device) ?? NO_TRAFFIC;
+  }
+
+  async observePins(): Promise<readonly PinObservation[]> {
+    return [...this.#units.values()].flatMap((unit) =>
+      unit.kind === 'full-tunnel' && unit.pin !== undefined
+        ? [{ device: unit.device, ...(this.#pinned.get(unit.device) ?? NO_PACKETS) }]
+        : [],
+    );
+  }
+
+  async resetConnections(from: readonly IpAddress[]): Promise<void> {
+    this.#resets.push(...from);
   }
 
   async uplinks() {
@@ -139,6 +179,22 @@ class Memory implements MemoryDataPlane {
     return true;
   }
 
+  setTraffic(device: InterfaceName, traffic: DeviceTraffic): void {
+    this.#traffic.set(device, traffic);
+  }
+
+  countPinned(device: InterfaceName, more: Partial<PinPackets>): void {
+    const { fromPackets, toPackets } = this.#pinned.get(device) ?? NO_PACKETS;
+    this.#pinned.set(device, {
+      fromPackets: fromPackets + (more.fromPackets ?? 0),
+      toPackets: toPackets + (more.toPackets ?? 0),
+    });
+  }
+
+  resets(): readonly IpAddress[] {
+    return [...this.#resets];
+  }
+
   setUplinks(uplinks: { readonly ipv4: boolean; readonly ipv6: boolean }): void {
     this.#uplinks = uplinks;
   }
@@ -168,6 +224,7 @@ class Memory implements MemoryDataPlane {
         const moved = !sameEndpoint(unit.endpoint, before.endpoint);
         if (moved) this.#activity.set(id, { ...this.#activityOf(unit), endpoint: unit.endpoint });
       }
+      if (unit.kind === 'full-tunnel' && !samePin(unit.pin, before)) this.#pinned.delete(unit.device);
       if (unit.kind !== 'relay') continue;
       const learned = this.#learned.get(unit.port);
       if (learned !== undefined && !unit.vouched.includes(learned.ip)) this.#learned.delete(unit.port);
@@ -175,6 +232,8 @@ class Memory implements MemoryDataPlane {
     for (const [id, unit] of this.#units) {
       if (next.has(id)) continue;
       this.#activity.delete(id);
+      if (unit.kind === 'device') this.#traffic.delete(unit.name);
+      if (unit.kind === 'full-tunnel') this.#pinned.delete(unit.device);
       if (unit.kind === 'relay') this.#learned.delete(unit.port);
     }
     this.#units = next;
@@ -210,7 +269,11 @@ function line(unit: Unit): string {
     case 'egress':
       return `egress ${unit.device} from ${unit.sources.join(' ')} gateways ${addresses(unit.gateways)}${unit.ipv6 ? '' : ' without IPv6'}`;
     case 'full-tunnel':
-      return `full-tunnel ${unit.device} table ${unit.table} from ${addresses(unit.sources)} IPv6 ${unit.ipv6} exempt ${exempt(unit)}`;
+      return [
+        `full-tunnel ${unit.device} ${unit.use} table ${unit.table} from ${addresses(unit.sources)}`,
+        `IPv6 ${unit.ipv6} exempt ${exempt(unit)}`,
+        ...(unit.pin === undefined ? [] : [`pin ${formatHostPort(unit.pin.from)} to ${formatHostPort(unit.pin.to)}`]),
+      ].join(' ');
   }
 }
 
@@ -219,6 +282,9 @@ const nextText = ({ next }: RelayUnit): string =>
   next.kind === 'hop' ? formatHostPort(next.endpoint) : `port ${next.port}`;
 const exempt = (unit: FullTunnelUnit): string =>
   unit.exempt.map(({ protocol, endpoint }) => `${protocol} ${formatHostPort(endpoint)}`).join(' ') || 'nothing';
+
+const samePin = (pin: EndpointPin | undefined, before: Unit | undefined): boolean =>
+  JSON.stringify(pin) === JSON.stringify(before?.kind === 'full-tunnel' ? before.pin : undefined);
 
 const sameUnit = (a: Unit | undefined, b: Unit): boolean =>
   a !== undefined && JSON.stringify(sorted(a)) === JSON.stringify(sorted(b));

@@ -6,6 +6,7 @@ import { type Ended, type Launch, launch } from './launch.js';
 /** The programs the data plane may start, and the Debian package each comes with. */
 export const TOOLS = {
   ip: 'iproute2',
+  ss: 'iproute2',
   nft: 'nftables',
   wg: 'wireguard-tools',
   'wireguard-go': 'wireguard-go',

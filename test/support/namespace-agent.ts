@@ -33,8 +33,8 @@ try {
 
 for await (const line of createInterface({ input: process.stdin })) {
   const { id, call, args } = JSON.parse(line) as { id: number; call: keyof DataPlane; args: never[] };
-  const method = plane[call] as (...args: never[]) => Promise<unknown>;
-  void method.apply(plane, args).then(
+  const method = plane[call] as (...args: never[]) => unknown;
+  void Promise.resolve(method.apply(plane, args)).then(
     (value) => answer({ id, value }),
     (thrown: unknown) => answer({ id, error: refusal(thrown) }),
   );

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import type { Host } from '../../chaos/lab/index.js';
 import type { LinuxDataPlaneOptions } from '../../dataplane/linux.js';
 import type { DataPlane } from '../../src/core/ports/dataplane.js';
+import type { DeviceTraffic, InterfaceName } from '../../src/model/dataplane.js';
 import { type ErrorCode, VpndError } from '../../src/model/errors.js';
 
 const AGENT = fileURLToPath(new URL('./namespace-agent.js', import.meta.url));
@@ -12,6 +13,8 @@ const AGENT = fileURLToPath(new URL('./namespace-agent.js', import.meta.url));
 export interface HostedDataPlane extends DataPlane {
   /** Kill the process as a crash does; what it made in the kernel stays. */
   crash(): Promise<void>;
+  /** `traffic`, which cannot be asked across processes without waiting. */
+  trafficOf(device: InterfaceName): Promise<DeviceTraffic | undefined>;
 }
 
 type Options = Omit<LinuxDataPlaneOptions, 'clock' | 'log'>;
@@ -34,6 +37,11 @@ export async function openOnHost(host: Host, options: Options): Promise<HostedDa
     reconcile: (desired) => calls.call('reconcile', desired) as ReturnType<DataPlane['reconcile']>,
     observePeers: () => calls.call('observePeers') as ReturnType<DataPlane['observePeers']>,
     observeRelays: () => calls.call('observeRelays') as ReturnType<DataPlane['observeRelays']>,
+    // The real one answers at once, from this process' files; a test asks across a process instead.
+    traffic: () => undefined,
+    trafficOf: (device) => calls.call('traffic', device) as Promise<DeviceTraffic | undefined>,
+    observePins: () => calls.call('observePins') as ReturnType<DataPlane['observePins']>,
+    resetConnections: (from) => calls.call('resetConnections', from) as ReturnType<DataPlane['resetConnections']>,
     uplinks: () => calls.call('uplinks') as ReturnType<DataPlane['uplinks']>,
     inventory: () => calls.call('inventory') as ReturnType<DataPlane['inventory']>,
     async close() {

@@ -80,9 +80,11 @@ export const egress = (on: string, more: Partial<EgressUnit> = {}): EgressUnit =
 export const fullTunnel = (on: string, more: Partial<FullTunnelUnit> = {}): FullTunnelUnit => ({
   kind: 'full-tunnel',
   device: name(on),
+  use: 'active',
   table: 51_820,
   sources: [ip('10.200.0.2'), ip('fd7a:7670:6e64::2')],
   exempt: [{ protocol: 'udp', endpoint: at('198.51.100.1', 40_001) }],
   ipv6: 'tunnel',
+  pin: undefined,
   ...more,
 });

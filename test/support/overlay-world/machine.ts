@@ -121,6 +121,9 @@ export function kernelOf(
       return kernel.observePeers();
     },
     observeRelays: () => kernel.observeRelays(),
+    traffic: (device) => (clock.alive ? kernel.traffic(device) : undefined),
+    observePins: () => kernel.observePins(),
+    resetConnections: (from) => (clock.alive ? kernel.resetConnections(from) : never),
     uplinks: () => kernel.uplinks(),
     inventory: () => kernel.inventory(),
     close: async () => {},
