@@ -5,6 +5,7 @@ import { toVpndError } from '../../model/errors.js';
 import type { EventCode, NodeEvent } from '../../model/event.js';
 import type { SessionId } from '../../model/ids.js';
 import { ms } from '../../model/time.js';
+import type { LocalHandlers } from '../../transport/local-api.js';
 import { Changes } from './changes.js';
 
 export interface HistoryOptions {
@@ -66,6 +67,11 @@ export class History {
   /** The newest events, oldest first; all that are kept unless limited. */
   list(limit: number = this.#limit): readonly NodeEvent[] {
     return limit <= 0 ? [] : this.#events.slice(-limit);
+  }
+
+  /** What the local API answers with it. */
+  get local(): Pick<LocalHandlers, 'events' | 'nextEvent'> {
+    return { events: (limit) => this.list(limit), nextEvent: (signal) => this.next(signal) };
   }
 
   /** Resolves at the next event, or when the signal aborts. */

@@ -1,9 +1,11 @@
 import type { ExitConfig } from '../../config/types.js';
 import { CommandExecutor } from '../../core/executor.js';
 import { NO_LOAD } from '../../model/directory.js';
+import { type PeerId, shortId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
 import { seconds } from '../../model/time.js';
 import { Changes } from '../common/changes.js';
+import { History } from '../common/history.js';
 import type { NodeKeys } from '../common/keys.js';
 import { joinOverlay } from '../common/member.js';
 import { Periodic } from '../common/periodic.js';
@@ -23,6 +25,8 @@ const COUNT_EVERY = seconds(5);
 export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys: NodeKeys): Promise<RunningRole> {
   const { log, dataplane, store, metrics } = ports;
   const changes = new Changes();
+  const history = new History({ facts: store.facts, clock: ports.clock, log });
+  let lastSupernode: PeerId | undefined;
   const ipv6 = config.ipv6 === 'on' || (config.ipv6 === 'auto' && (await dataplane.uplinks()).ipv6);
   let plan = store.facts.get<AddressPlan>(PLAN_FACT);
 
@@ -37,6 +41,11 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       plan: () => plan,
       ended: (session, why) => {
         upstream.tell({ kind: 'session-closed', session, reason: why });
+        history.record(
+          'session-closed',
+          why === 'expired' ? 'nobody renewed its lease' : 'its supernode has closed it',
+          session,
+        );
         changes.notify();
       },
     }),
@@ -62,6 +71,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     },
     {
       up: async (welcome) => {
+        arrived();
         const next = welcome.addressPlan;
         if (next === undefined || JSON.stringify(next) === JSON.stringify(plan)) return;
         plan = next;
@@ -69,7 +79,11 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
         await executor.reconcile();
       },
       command: async (command, supervisor) => {
+        const isNew = executor.session(command.session) === undefined;
         const done = await executor.execute(command, supervisor);
+        if (isNew && executor.session(command.session) !== undefined) {
+          history.record('session-opened', `by supernode ${shortId(supervisor)}`, command.session);
+        }
         count();
         changes.notify();
         return done;
@@ -79,7 +93,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
   );
   const { upstream } = member;
   adopted(await executor.start(), log);
-  const reconciler = reconcileRegularly(executor, ports);
+  const reconciler = reconcileRegularly(executor, ports, history);
   const gauges = new Periodic('counting', COUNT_EVERY, count, ports);
   count();
   reconciler.start();
@@ -96,6 +110,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
         facts: { ipv6: ipv6 ? 'carried' : 'not carried' },
       }),
       statusChanged: (signal) => changes.next(signal),
+      ...history.local,
     },
     health: () => member.health(),
     stop: async () => {
@@ -103,6 +118,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       await gauges.stop();
       await reconciler.stop();
       await executor.stop();
+      history.close();
       if (executor.sessions().length > 0) {
         log.info('stopping with sessions in force', { count: executor.sessions().length });
         return dataplane.inventory();
@@ -112,6 +128,14 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       return [];
     },
   };
+
+  function arrived(): void {
+    const { expect } = upstream.status().supervisor ?? {};
+    if (expect?.kind !== 'supernode' || expect.id === lastSupernode) return;
+    const before = lastSupernode === undefined ? '' : `, before at ${shortId(lastSupernode)}`;
+    history.record('supernode-changed', `at supernode ${shortId(expect.id)}${before}`);
+    lastSupernode = expect.id;
+  }
 
   function count(): void {
     const { length } = executor.sessions();

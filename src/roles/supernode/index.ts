@@ -18,6 +18,7 @@ import { err, ok } from '../../model/result.js';
 import { type Millis, seconds } from '../../model/time.js';
 import { type ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
 import { Changes } from '../common/changes.js';
+import { History } from '../common/history.js';
 import type { NodeKeys } from '../common/keys.js';
 import { joinOverlay } from '../common/member.js';
 import { Periodic } from '../common/periodic.js';
@@ -51,6 +52,8 @@ export async function startSupernode(
   const { clock, random, dataplane, log, metrics, store, crypto, statements } = ports;
   const self = keys.identity.id;
   const changes = new Changes();
+  // Who uses which exit is nobody's business later on: events here name sessions, never clients.
+  const history = new History({ facts: store.facts, clock, log });
   const ipv6 = (await dataplane.uplinks()).ipv6;
   let plan = store.facts.get<AddressPlan>(PLAN_FACT);
 
@@ -188,13 +191,20 @@ export async function startSupernode(
           : ok(undefined),
       exitRequest: (peer, request) => {
         if (peer.role !== 'client') throw new VpndError('forbidden', 'only clients ask for an exit');
-        return front.request(peer, request).finally(() => changes.notify());
+        return front
+          .request(peer, request)
+          .then((grant) => {
+            history.record('session-opened', 'for a client here', grant.session);
+            return grant;
+          })
+          .finally(() => changes.notify());
       },
       info: (_peer, question) => info(question),
       news: (peer, news) => {
         if (peer.role === 'client' && news.kind === 'session-closed') {
           void front
             .closeFor(peer.id, news.session, news.reason)
+            .then(() => history.record('session-closed', 'its client here has left', news.session))
             .catch((thrown: unknown) => log.warn('a session was not closed', { session_id: news.session, err: thrown }))
             .finally(() => changes.notify());
         } else if (peer.role === 'client' && news.kind === 'session-handshake') {
@@ -225,9 +235,15 @@ export async function startSupernode(
           mustBeSupernode(certified);
           return { exits: exits.fitting(request) };
         },
-        openSession: (request, { certified }) => back.open(mustBeSupernode(certified), request),
+        openSession: async (request, { certified }) => {
+          const opened = await back.open(mustBeSupernode(certified), request);
+          history.record('session-opened', 'at an exit here', request.session);
+          return opened;
+        },
         closeSession: async (request, { certified }) => {
+          const isOpen = executor.session(request.session) !== undefined;
           await back.close(mustBeSupernode(certified), request);
+          if (isOpen) history.record('session-closed', 'at an exit here', request.session);
           return {};
         },
       },
@@ -236,7 +252,7 @@ export async function startSupernode(
       await probes?.close();
       throw thrown;
     });
-  const reconciler = reconcileRegularly(executor, ports);
+  const reconciler = reconcileRegularly(executor, ports, history);
   const gauges = new Periodic('counting', seconds(5), count, ports);
   reconciler.start();
   gauges.start();
@@ -248,6 +264,7 @@ export async function startSupernode(
     local: {
       status: () => supernodeStatus({ config, ports, member, streams, front, back, relayPorts, plan, server }),
       statusChanged: (signal) => changes.next(signal),
+      ...history.local,
     },
     health: () => {
       // Base may be down: peers connect, reconnect and get exits all the same.
@@ -263,6 +280,7 @@ export async function startSupernode(
       await server.close();
       await probes?.close();
       await executor.stop();
+      history.close();
       if (executor.sessions().length > 0) return dataplane.inventory();
       await dataplane.reconcile([]);
       return [];
@@ -279,6 +297,7 @@ export async function startSupernode(
 
   function ended(session: SessionId, why: 'disconnect' | 'expired'): void {
     if (why !== 'expired') return;
+    history.record('session-closed', 'nobody renewed its lease', session);
     back.expired(session);
     front.expired(session);
   }
