@@ -9,6 +9,8 @@ import { MAX_MESSAGE_BYTES } from './codec/limits.js';
 /** Messages and bytes handed to a stream and not taken by the other side yet. */
 export const OUTBOX_MESSAGES = 256;
 export const OUTBOX_BYTES = 1024 * 1024;
+/** The part of the outbox that messages which are only offered may take. */
+const OFFERED_PART = 1 / 4;
 
 type Listener = Parameters<ControlStream['listen']>[0];
 
@@ -48,20 +50,20 @@ export class FramedStream implements ControlStream {
 
   send(message: ControlMessage): SendResult {
     if (this.#end !== undefined) return 'closed';
-    const bytes = encodeControl(message);
-    if (bytes.length > MAX_MESSAGE_BYTES)
-      throw new VpndError('internal', `a ${message.kind} of ${bytes.length} bytes is too large to send`);
+    const bytes = encoded(message);
     if (this.#messages >= OUTBOX_MESSAGES || this.#bytes + bytes.length > OUTBOX_BYTES) {
       this.end(overflowed());
       return 'overflow';
     }
-    this.#messages += 1;
-    this.#bytes += bytes.length;
-    this.#carrier.write(bytes, () => {
-      this.#messages -= 1;
-      this.#bytes -= bytes.length;
-    });
+    this.#write(bytes);
     return 'sent';
+  }
+
+  offer(message: ControlMessage): boolean {
+    if (this.#end !== undefined) return false;
+    if (this.#messages >= OUTBOX_MESSAGES * OFFERED_PART || this.#bytes >= OUTBOX_BYTES * OFFERED_PART) return false;
+    this.#write(encoded(message));
+    return true;
   }
 
   listen(listener: Listener): void {
@@ -104,6 +106,15 @@ export class FramedStream implements ControlStream {
     this.#tell();
   }
 
+  #write(bytes: Uint8Array): void {
+    this.#messages += 1;
+    this.#bytes += bytes.length;
+    this.#carrier.write(bytes, () => {
+      this.#messages -= 1;
+      this.#bytes -= bytes.length;
+    });
+  }
+
   #tell(): void {
     if (this.#end === undefined || this.#listener === undefined || this.#told) return;
     this.#told = true;
@@ -118,4 +129,11 @@ export class FramedStream implements ControlStream {
       }
     });
   }
+}
+
+function encoded(message: ControlMessage): Uint8Array {
+  const bytes = encodeControl(message);
+  if (bytes.length > MAX_MESSAGE_BYTES)
+    throw new VpndError('internal', `a ${message.kind} of ${bytes.length} bytes is too large to send`);
+  return bytes;
 }

@@ -124,6 +124,11 @@ export class StreamManager {
     return this.#liveOf(id)?.send(message) ?? 'closed';
   }
 
+  /** As `ControlStream.offer`: false where it was dropped. */
+  offer(id: PeerId, message: ControlMessage): boolean {
+    return this.#liveOf(id)?.offer(message) ?? false;
+  }
+
   /**
    * Sends an order and waits for the answer: 5 s, then three more times with the same id. Rejects with the error that the
    * peer answered, `command-failed` when it answered nothing, or `exit-gone` when it is not connected or goes away.

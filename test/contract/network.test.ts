@@ -3,6 +3,7 @@ import tap from 'tap';
 import type { DialTarget, ExpectedServer, ServeOptions, Server, TlsIdentity } from '../../src/core/ports/network.js';
 import type { HostPort, Port } from '../../src/model/address.js';
 import { VpndError } from '../../src/model/errors.js';
+import { type SessionId, sessionIdOf } from '../../src/model/ids.js';
 import type { ControlMessage, UnaryCalls } from '../../src/model/messages.js';
 import { days, hours, instantOf, ms, seconds } from '../../src/model/time.js';
 import { CONTROL, UNARY_MESSAGES } from '../support/message-arbitraries.js';
@@ -178,6 +179,45 @@ for (const bench of [grpcBench, memoryBench]) {
       t.match(await s.wait(own.ended), { by: 'local', error: { code: 'closed', details: { reason: 'overflow' } } });
       t.equal(own.ends.length, 1);
       stream.end();
+    });
+
+    t.test('what is only offered is dropped for a peer that does not read, and never in the way', async (t) => {
+      const s = await scene(bench(), t);
+      const server = await s.start();
+      const { stream } = await s.wait(s.client.dialControl(s.target(server), PATIENCE));
+      const accepted = await s.door.next();
+      const own = new Ear(accepted.stream);
+      const session = sessionOf(7);
+      const packet = new Uint8Array(1420).fill(4);
+      const burst = (bytes: number): ControlMessage => ({
+        kind: 'datagrams',
+        session,
+        packets: Array.from({ length: Math.ceil(bytes / packet.length) }, () => packet),
+      });
+      const turn = () => new Promise((resolve) => setImmediate(resolve));
+      let taken = 0;
+      for (let refused = 0; refused < 100 && taken < 10_000; ) {
+        if (accepted.stream.offer(burst(20_000))) taken++;
+        else refused++;
+        // Lets the connection take what it takes.
+        await turn();
+      }
+      t.ok(taken > 5, `${taken} bursts were taken before any was dropped`);
+      t.ok(taken * 20_000 < 4_000_000, `${taken} bursts of 20 kB were let wait`);
+      t.equal(own.ends.length, 0, 'the stream goes on');
+      for (let id = 1; id <= 100; id++) t.equal(accepted.stream.send({ kind: 'pong', id }), 'sent');
+      t.equal(own.ends.length, 0, 'there was room for what had to be sent');
+
+      const ear = new Ear(stream);
+      await s.wait(ear.heard(taken + 100));
+      t.strictSame(ear.messages[0], burst(20_000), 'what was taken arrives');
+      t.strictSame(ear.messages.at(-1), { kind: 'pong', id: 100 });
+      while (!accepted.stream.offer(burst(1))) await turn();
+      await s.wait(ear.heard(taken + 101));
+
+      accepted.stream.end();
+      t.equal(accepted.stream.offer(burst(1)), false);
+      await s.wait(ear.ended);
     });
 
     t.test('calls: requests and answers arrive as they were sent', async (t) => {
@@ -465,6 +505,12 @@ for (const bench of [grpcBench, memoryBench]) {
     });
   });
 }
+
+const sessionOf = (seed: number): SessionId => {
+  const parsed = sessionIdOf(new Uint8Array(16).fill(seed));
+  if (!parsed.ok) throw parsed.error;
+  return parsed.value;
+};
 
 const refuse = (): never => {
   throw new VpndError('forbidden', 'supernodes only');

@@ -76,6 +76,10 @@ export function fakeStream(options: FakeStreamOptions): FakeStream {
       return 'sent';
     }
 
+    offer(message: ControlMessage): boolean {
+      return this.ended === undefined && this.#underWay < outbox / 4 && this.send(message) === 'sent';
+    }
+
     listen(listener: Listener): void {
       if (this.#listeners.length > 0) throw new Error('at most one listener');
       this.#listeners.push(listener);

@@ -494,3 +494,44 @@ t.test('an hour asleep ends the streams once, at the first look', async (t) => {
   await world.clock.advance(300);
   t.equal(supervisor.events.filter((event) => event.startsWith('disconnected')).length, 2);
 });
+
+t.test(
+  'datagrams pass uncounted where they are asked for, and are dropped for a client that does not read',
+  async (t) => {
+    const world = streamWorld();
+    const taken: string[] = [];
+    const supervisor = world.supervisor(
+      {},
+      { datagrams: (peer, session, packets) => taken.push(`${peer.role} ${session} ${packets.length}`) },
+    );
+    const client = world.node('client');
+    const { cable, received } = await world.join(supervisor, client);
+    const { session } = world.command();
+    const packets = [new Uint8Array(148), new Uint8Array(32)];
+    for (let i = 0; i < 6_000; i++) {
+      cable.peer.send({ kind: 'datagrams', session, packets });
+      if (i % 50 === 0) await world.clock.advance(20);
+    }
+    await world.clock.advance(20);
+    t.equal(taken.length, 6_000, 'more than a peer may send of anything else');
+    t.equal(taken[0], `client ${session} 2`);
+    t.ok(supervisor.manager.offer(client.id, { kind: 'datagrams', session, packets }));
+    await world.clock.advance(20);
+    t.equal(received.filter((kind) => kind === 'datagrams').length, 1);
+
+    cable.stall('peer');
+    const offered = Array.from({ length: 200 }, () =>
+      supervisor.manager.offer(client.id, { kind: 'datagrams', session, packets }),
+    );
+    t.equal(offered.at(0), true);
+    t.equal(offered.at(-1), false);
+    t.equal(supervisor.manager.count(), 1, 'the stream goes on');
+    t.equal(supervisor.manager.offer(world.node('client').id, { kind: 'datagrams', session, packets }), false);
+
+    const exit = world.node('exit');
+    const wrong = await world.join(supervisor, exit);
+    wrong.cable.peer.send({ kind: 'datagrams', session, packets });
+    await world.clock.advance(100);
+    t.equal(refusalOf(wrong.cable), 'bad-message');
+  },
+);

@@ -41,6 +41,11 @@ export type SendResult = 'sent' | 'overflow' | 'closed';
 export interface ControlStream {
   readonly remote: Endpoint;
   send(message: ControlMessage): SendResult;
+  /**
+   * For what is better dropped than late: sent while less than a quarter of the outbox is taken, else dropped, and
+   * `false`. Never ends the stream, and leaves room for everything else.
+   */
+  offer(message: ControlMessage): boolean;
   /** At most one listener; messages that came before it are delivered to it first, in order. */
   listen(listener: { message(message: ControlMessage): void; ended(end: StreamEnd): void }): void;
   /** Ends both directions; a server's `error` reaches the peer as status and trailer. */

@@ -4,7 +4,7 @@ import type { Metrics } from '../../core/ports/metrics.js';
 import type { ControlStream, SendResult } from '../../core/ports/network.js';
 import type { Random } from '../../core/ports/random.js';
 import { VpndError } from '../../model/errors.js';
-import type { ControlMessage, InfoAnswer, InfoQuestion, Outcome } from '../../model/messages.js';
+import type { ControlMessage, DatagramsMessage, InfoAnswer, InfoQuestion, Outcome } from '../../model/messages.js';
 import type { ExitRequest, SessionGrant } from '../../model/session.js';
 import { type Millis, ms } from '../../model/time.js';
 import type { CommandDesk } from './command-desk.js';
@@ -69,6 +69,11 @@ export class LiveStream {
     return result;
   }
 
+  /** False where it was dropped. */
+  offer(message: ControlMessage): boolean {
+    return !this.#closed && this.#stream.offer(message);
+  }
+
   /** Nothing is sent or expected any more; the stream itself is somebody else's to end. */
   close(): void {
     this.#closed = true;
@@ -77,7 +82,8 @@ export class LiveStream {
 
   receive(message: ControlMessage): void {
     this.#heartbeat.heard();
-    if (++this.#messages > MAX_MESSAGES_PER_INTERVAL) {
+    // Datagrams are many, and whoever takes them has limits of his own for them.
+    if (message.kind !== 'datagrams' && ++this.#messages > MAX_MESSAGES_PER_INTERVAL) {
       this.#end(new VpndError('rate-limited', 'too many messages', { retryable: true }));
       return;
     }
@@ -105,12 +111,28 @@ export class LiveStream {
           this.#unexpected(message.news.kind, thrown);
         }
         break;
+      case 'datagrams':
+        this.#datagrams(message);
+        break;
       case 'auth-request':
       case 'auth-response':
       case 'command':
       case 'info-response':
       case 'exit-response':
         this.#end(new VpndError('bad-message', `a peer does not send ${message.kind} on this stream`));
+    }
+  }
+
+  #datagrams({ session, packets }: DatagramsMessage): void {
+    const { datagrams } = this.#context.handlers;
+    if (datagrams === undefined || this.peer.role !== 'client') {
+      this.#end(new VpndError('bad-message', 'datagrams are for supernodes, from clients'));
+      return;
+    }
+    try {
+      datagrams(this.peer, session, packets);
+    } catch (thrown) {
+      this.#unexpected('datagrams', thrown);
     }
   }
 

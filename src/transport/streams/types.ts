@@ -4,7 +4,7 @@ import type { Endpoint } from '../../model/address.js';
 import type { Bytes } from '../../model/bytes.js';
 import type { Load, SupernodeInfo } from '../../model/directory.js';
 import type { VpndError } from '../../model/errors.js';
-import type { PeerId } from '../../model/ids.js';
+import type { PeerId, SessionId } from '../../model/ids.js';
 import type { WireGuardPublicKey } from '../../model/keys.js';
 import type { Membership, Signed } from '../../model/membership.js';
 import type { AuthResponse, Capabilities, InfoAnswer, InfoQuestion, News } from '../../model/messages.js';
@@ -46,6 +46,8 @@ export interface StreamHandlers {
   exitRequest?(peer: ConnectedPeer, request: ExitRequest): Promise<SessionGrant>;
   info?(peer: ConnectedPeer, question: InfoQuestion): Promise<InfoAnswer>;
   news?(peer: ConnectedPeer, news: News): void;
+  /** WireGuard datagrams of a client that gets none through by UDP. They count against no limit of messages. */
+  datagrams?(peer: ConnectedPeer, session: SessionId, packets: readonly Bytes[]): void;
   /** What this supervisor adds to AuthResponse. */
   welcome(peer: ConnectedPeer): Promise<Pick<AuthResponse, 'supernodes' | 'addressPlan'>>;
   /** A last word after authentication: revoked, full (with the next candidates in its details). */

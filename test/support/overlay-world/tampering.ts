@@ -28,6 +28,11 @@ export function tampered(under: () => Network, how: () => Tampering): Network {
       const told = sends === undefined ? message : sends(message);
       return told === undefined ? 'sent' : real.send(told);
     },
+    offer: (message) => {
+      const { sends } = how();
+      const told = sends === undefined ? message : sends(message);
+      return told !== undefined && real.offer(told);
+    },
     listen: (listener) => real.listen(listener),
     end: (error) => real.end(error),
   });
