@@ -80,23 +80,74 @@ export class Home {
 
   /** A new machine in this home; addresses count up from .2 (and ::2). */
   async host(name: string): Promise<Host> {
-    const number = ++this.#hosts + 1;
-    const ipv4 = `${this.#prefix.ipv4}${number}`;
-    const ipv6 = this.#prefix.ipv6 && `${this.#prefix.ipv6}${number.toString(16)}`;
-    const host = await this.#site.addHost(name, { ipv4, ...(ipv6 ? { ipv6 } : {}) });
-    const port = `h${number}`;
+    const host = await this.#site.addHost(name, this.#addresses(this.#hosts + 1));
+    await this.connect(host);
+    return host;
+  }
+
+  /**
+   * Give a machine a network card in this home, with the next free addresses and default routes by it. With a metric, a
+   * lower one is preferred; without, it takes the default route over.
+   */
+  async connect(host: Host, options: { readonly device?: string; readonly metric?: number } = {}): Promise<void> {
+    const { device = OUTSIDE, metric } = options;
+    const number = ++this.#hosts;
+    const { ipv4, ipv6 } = this.#addresses(number);
+    const port = `h${number + 1}`;
     await this.router.ip(
-      `link add ${port} type veth peer name ${OUTSIDE} netns ${host.namespace}`,
+      `link add ${port} type veth peer name ${device} netns ${host.namespace}`,
       `link set ${port} master ${INSIDE} up`,
     );
+    host.cabled(device, { at: this.router, bridge: INSIDE, port }, { ipv4, ...(ipv6 ? { ipv6 } : {}) });
+    const last = metric === undefined ? '' : ` metric ${metric}`;
     await host.ip(
-      `addr add ${ipv4}/24 dev ${OUTSIDE}`,
-      ...(ipv6 ? [`addr add ${ipv6}/64 dev ${OUTSIDE} nodad`] : []),
-      `link set ${OUTSIDE} up`,
-      `route add default via ${this.#prefix.ipv4}1`,
-      ...(ipv6 ? [`route add ::/0 via ${this.#prefix.ipv6}1`] : []),
+      `addr add ${ipv4}/24 dev ${device}`,
+      ...(ipv6 ? [`addr add ${ipv6}/64 dev ${device} nodad`] : []),
+      `link set ${device} up`,
+      `route replace default via ${this.#prefix.ipv4}1 dev ${device}${last}`,
+      ...(ipv6 ? [`route replace ::/0 via ${this.#prefix.ipv6}1 dev ${device}${last}`] : []),
     );
-    return host;
+  }
+
+  /** A machine is carried over from another home: another router, other addresses, another public address. */
+  async adopt(host: Host): Promise<void> {
+    await host.removeCard(OUTSIDE);
+    await this.connect(host);
+  }
+
+  /** The way out ends at these addresses: nothing else of the internet is reached from here. Undone by `openUplink`. */
+  async cutUplink(except: readonly string[]): Promise<void> {
+    const allowed = except.length === 0 ? '' : `ip daddr != { ${except.join(', ')} } `;
+    await this.router.nft(
+      `table inet uplink\ndelete table inet uplink\ntable inet uplink {
+        chain forward {
+          type filter hook forward priority filter - 1; policy accept;
+          iifname "${INSIDE}" meta nfproto ipv4 ${allowed}drop
+          iifname "${INSIDE}" meta nfproto ipv6 drop
+        }
+      }\n`,
+    );
+  }
+
+  async openUplink(): Promise<void> {
+    await this.router.nft('table inet uplink\ndelete table inet uplink\n');
+  }
+
+  /** From now on no UDP passes, in either direction, but to port 53. Undone by `allowUdp`. */
+  async blockUdp(): Promise<void> {
+    await this.router.nft(
+      `table inet noudp\ndelete table inet noudp\ntable inet noudp {
+        chain forward {
+          type filter hook forward priority filter - 1; policy accept;
+          iifname "${INSIDE}" udp dport != 53 drop
+          oifname "${INSIDE}" udp sport != 53 drop
+        }
+      }\n`,
+    );
+  }
+
+  async allowUdp(): Promise<void> {
+    await this.router.nft('table inet noudp\ndelete table inet noudp\n');
   }
 
   /** Let strangers reach a host of this home on a port of the public address (IPv4). */
@@ -125,6 +176,12 @@ export class Home {
     if (this.nat === 'none') await this.#site.internet.ip(`route replace ${this.#prefix.ipv4}0/24 via ${ipv4}`);
     this.#publicIpv4 = ipv4;
     await edge.conntrackFlush();
+  }
+
+  /** Of the n-th machine: the router is number one. */
+  #addresses(n: number): { readonly ipv4: string; readonly ipv6?: string } {
+    const { ipv4, ipv6 } = this.#prefix;
+    return { ipv4: `${ipv4}${n + 1}`, ...(ipv6 ? { ipv6: `${ipv6}${(n + 1).toString(16)}` } : {}) };
   }
 
   async #applyRules(): Promise<void> {

@@ -47,8 +47,15 @@ const SETTINGS = [
 const FORWARDING = ['net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1', 'net.ipv6.conf.default.forwarding=1'];
 
 export interface HostAddresses {
-  readonly ipv4?: string;
-  readonly ipv6?: string;
+  readonly ipv4?: string | undefined;
+  readonly ipv6?: string | undefined;
+}
+
+/** The other end of a host's cable: a port of the bridge it is plugged into. */
+export interface SwitchPort {
+  readonly at: Host;
+  readonly bridge: string;
+  readonly port: string;
 }
 
 /** One machine of the lab: a network namespace with its own loopback, mounts and scratch directory. */
@@ -58,18 +65,26 @@ export class Host {
   readonly namespace: string;
   /** Scratch directory of this host, removed with the lab. */
   readonly directory: string;
-  readonly ipv4: string | undefined;
-  readonly ipv6: string | undefined;
   readonly #keeper: ChildProcess;
+  readonly #cables = new Map<string, SwitchPort>();
+  #at: HostAddresses;
   readonly #spawned: Spawned[] = [];
 
   private constructor(name: string, namespace: string, directory: string, keeper: ChildProcess, at: HostAddresses) {
     this.name = name;
     this.namespace = namespace;
     this.directory = directory;
-    this.ipv4 = at.ipv4;
-    this.ipv6 = at.ipv6;
+    this.#at = at;
     this.#keeper = keeper;
+  }
+
+  /** Where it can be reached; the home's own address for machines at home. */
+  get ipv4(): string | undefined {
+    return this.#at.ipv4;
+  }
+
+  get ipv6(): string | undefined {
+    return this.#at.ipv6;
   }
 
   /** For the lab itself: a new namespace with loopback and nothing else. */
@@ -130,6 +145,46 @@ export class Host {
   /** Set kernel parameters of this host, as `name=value`. */
   async sysctl(...settings: readonly string[]): Promise<void> {
     await this.exec(['sysctl', '-qw', ...settings]);
+  }
+
+  /** For the lab and homes, which lay cables: where this one ends, and the addresses that the host has by it. */
+  cabled(device: string, to: SwitchPort, addresses: HostAddresses): void {
+    this.#cables.set(device, to);
+    if (device === 'eth0') this.#at = addresses;
+  }
+
+  /** Pull the cable at the switch: the host sees no carrier, keeps its addresses and routes, and nothing is closed. */
+  async unplug(device = 'eth0'): Promise<void> {
+    const { at, port } = this.#cable(device);
+    await at.ip(`link set ${port} down`);
+  }
+
+  async replug(device = 'eth0'): Promise<void> {
+    const { at, port } = this.#cable(device);
+    await at.ip(`link set ${port} up`);
+  }
+
+  /** The cable stays, and nothing passes any more: no carrier is lost, nobody is told. */
+  async silence(device = 'eth0'): Promise<void> {
+    const { at, port } = this.#cable(device);
+    await at.ip(`link set ${port} nomaster`);
+  }
+
+  async unsilence(device = 'eth0'): Promise<void> {
+    const { at, port, bridge } = this.#cable(device);
+    await at.ip(`link set ${port} master ${bridge}`);
+  }
+
+  /** Take a network card out, with its cable; addresses and routes over it are gone. */
+  async removeCard(device: string): Promise<void> {
+    await this.ip(`link del ${device}`);
+    this.#cables.delete(device);
+  }
+
+  #cable(device: string): SwitchPort {
+    const cable = this.#cables.get(device);
+    if (cable === undefined) throw new Error(`host ${this.name} has no cable at ${device}`);
+    return cable;
   }
 
   linkDown(device = 'eth0'): Promise<void> {

@@ -6,4 +6,12 @@ export type { NatKind } from './nat.js';
 export { type PacketKind, type PacketSummary, summarize } from './packets.js';
 export type { Exit, RunOptions, RunResult, Spawned, SpawnOptions } from './processes.js';
 export { removeAbandonedLabs } from './residue.js';
-export { exchangeDatagrams, REFLECTOR_PORTS, type SeenDatagram, type SeenRequest, WebServer } from './web.js';
+
+export {
+  ECHO_PORT,
+  exchangeDatagrams,
+  REFLECTOR_PORTS,
+  type SeenDatagram,
+  type SeenRequest,
+  WebServer,
+} from './web.js';

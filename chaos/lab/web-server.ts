@@ -2,18 +2,20 @@
  * The lab's web server, run as a process: `web-server.js <port> [<udp port>...]`.
  *
  * - GET /                       {"ip", "port"} of the client, as JSON
- * - GET /bytes/<n>              n bytes
+ * - GET /bytes/<n>              n bytes, as pattern.ts makes them
  * - GET /drip/<n>/<seconds>     n bytes, spread evenly over that time: a download in progress
  *
  * Prints "listening", then one JSON line per request. Any datagram to one of the UDP ports is answered with the
- * address it came from, as JSON.
+ * address it came from, as JSON; to port 7 with itself, a blank and the address it came from (after RFC 862).
  */
 import { createSocket } from 'node:dgram';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { pipeline, Readable } from 'node:stream';
+import { patternAt } from './pattern.js';
 
 const CHUNK = 64 * 1024;
-const DRIPS_PER_SECOND = 20;
+const DRIPS_PER_SECOND = 100;
+const ECHO_PORT = 7;
 
 const [httpPort = '80', ...udpPorts] = process.argv.slice(2);
 
@@ -47,17 +49,15 @@ function send(response: ServerResponse, length: number, content: Iterable<Buffer
 }
 
 function* bytes(length: number): Iterable<Buffer> {
-  const chunk = Buffer.alloc(CHUNK);
-  for (let left = length; left > 0; left -= CHUNK) yield chunk.subarray(0, Math.min(left, CHUNK));
+  for (let at = 0; at < length; at += CHUNK) yield patternAt(at, Math.min(length - at, CHUNK));
 }
 
 async function* drip(length: number, seconds: number): AsyncIterable<Buffer> {
-  const drips = Math.max(1, seconds * DRIPS_PER_SECOND);
-  for (let sent = 0, turn = 1; turn <= drips; turn++) {
-    const upTo = Math.floor((length * turn) / drips);
-    yield Buffer.alloc(upTo - sent);
-    sent = upTo;
+  const began = performance.now();
+  for (let sent = 0; sent < length; ) {
     await new Promise((resolve) => setTimeout(resolve, 1000 / DRIPS_PER_SECOND));
+    const upTo = Math.min(length, Math.floor((length * (performance.now() - began)) / 1000 / Math.max(1, seconds)));
+    for (; sent < upTo; sent += Math.min(CHUNK, upTo - sent)) yield patternAt(sent, Math.min(CHUNK, upTo - sent));
   }
 }
 
@@ -67,8 +67,9 @@ function whoIs(address: string, port: number): { ip: string; port: number } {
 
 async function reflect(port: number): Promise<void> {
   const socket = createSocket('udp6');
-  socket.on('message', (_, from) => {
-    socket.send(JSON.stringify(whoIs(from.address, from.port)), from.port, from.address);
+  socket.on('message', (message, from) => {
+    const who = whoIs(from.address, from.port);
+    socket.send(port === ECHO_PORT ? `${message} ${who.ip}` : JSON.stringify(who), from.port, from.address);
   });
   await new Promise<void>((resolve) => socket.bind(port, resolve));
 }

@@ -20,6 +20,9 @@ export interface SeenDatagram {
 /** Ports on which a web server's host answers any datagram with the address it came from. */
 export const REFLECTOR_PORTS = [53, 3478] as const;
 
+/** There a datagram comes back with the address it was seen under. */
+export const ECHO_PORT = 7;
+
 const START_LIMIT_MS = 60_000;
 
 /** Real HTTP from a process of its own in its own namespace. */
@@ -33,7 +36,7 @@ export class WebServer {
   }
 
   static async start(host: Host): Promise<WebServer> {
-    const process = host.spawn([node(), script('web-server.js'), '80', ...REFLECTOR_PORTS.map(String)]);
+    const process = host.spawn([node(), script('web-server.js'), '80', ...[...REFLECTOR_PORTS, ECHO_PORT].map(String)]);
     await process.waitForLine(/^listening/, START_LIMIT_MS);
     return new WebServer(host, process);
   }
