@@ -37,6 +37,8 @@ export interface MemoryDataPlane extends DataPlane {
   setActivity(device: InterfaceName, key: WireGuardPublicKey, activity: Partial<PeerActivity>): void;
   /** A packet of a relay port's peer came in; false where its address is not vouched for, and it was dropped. */
   learn(port: Port, from: Endpoint): boolean;
+  /** Where a relay port's peer was last seen. */
+  learned(port: Port): Endpoint | undefined;
   /** What `traffic` answers from now on; until then a device has carried nothing. */
   setTraffic(device: InterfaceName, traffic: DeviceTraffic): void;
   /** Packets came from one end of a device's pin or the other; forgotten when the pin changes. */
@@ -177,6 +179,10 @@ class Memory implements MemoryDataPlane {
     if (unit?.kind !== 'relay' || !unit.vouched.includes(from.ip)) return false;
     this.#learned.set(port, from);
     return true;
+  }
+
+  learned(port: Port): Endpoint | undefined {
+    return this.#learned.get(port);
   }
 
   setTraffic(device: InterfaceName, traffic: DeviceTraffic): void {
