@@ -2,8 +2,11 @@ import { familyOf, type IpAddress } from '../model/address.js';
 import type { ExitCandidate } from '../model/directory.js';
 import type { PeerId } from '../model/ids.js';
 import type { Path } from '../model/role.js';
-import type { ExitWish } from '../model/session.js';
+import type { ExitRequest, ExitWish } from '../model/session.js';
 import { type Millis, ms } from '../model/time.js';
+
+/** A wish, with what a client that has sessions already wants to keep away from. */
+export type RankedWish = ExitWish & Partial<Pick<ExitRequest, 'avoidExits' | 'avoidSupernodes'>>;
 
 /** What the choosing supernode knows besides the candidates themselves. */
 export interface RankingContext {
@@ -17,6 +20,8 @@ export interface RankingContext {
   /** Round trip to another supernode; undefined before the first call. */
   latencyTo(supernode: PeerId): Millis | undefined;
   relayIpsOf(supernode: PeerId): readonly IpAddress[];
+  /** Why an exit will not do at present although it is connected; only who asks for it by name gets it. */
+  unusable?(exit: PeerId): string | undefined;
 }
 
 /** A candidate that fits, with the way its session would take, and why it stands where it stands. */
@@ -43,15 +48,15 @@ const UNKNOWN_LATENCY = ms(60);
 /** What a wholly loaded exit counts as, against an idle one. */
 const FULL_LOAD_COST = 80;
 
-/** Which exits fit a wish, best first, each with reasons a person can read. Pure; equal scores keep the id's order. */
-export function rankExits(candidates: readonly ExitCandidate[], wish: ExitWish, context: RankingContext): Ranking {
-  const ranked: RankedExit[] = [];
+/**
+ * Which exits fit a wish, best first, each with reasons a person can read. An exit that moves to another supernode may
+ * be offered by both: the better way to it counts. Pure; equal scores keep the id's order.
+ */
+export function rankExits(candidates: readonly ExitCandidate[], wish: RankedWish, context: RankingContext): Ranking {
+  const ranked: (RankedExit & { readonly rank: Rank })[] = [];
   const rejected: RejectedExit[] = [];
-  const seen = new Set<PeerId>();
   for (const exit of candidates) {
-    if (seen.has(exit.id)) continue;
-    seen.add(exit.id);
-    const reason = unfit(exit, wish);
+    const reason = unfit(exit, wish, context);
     const path = reason === undefined ? pathTo(exit, wish, context) : { ok: false as const, reason };
     if (!path.ok) {
       rejected.push({ exit, reason: path.reason });
@@ -61,15 +66,44 @@ export function rankExits(candidates: readonly ExitCandidate[], wish: ExitWish, 
     if (wish.maxLatency !== undefined && one.latency > wish.maxLatency) {
       rejected.push({ exit, reason: `its ${Math.round(one.latency)} ms are over the ${wish.maxLatency} ms asked for` });
     } else {
-      ranked.push(one.ranked);
+      ranked.push({ ...one.ranked, rank: rankOf(one.ranked, wish, context) });
     }
   }
-  ranked.sort((a, b) => a.score - b.score || (a.exit.id < b.exit.id ? -1 : 1));
-  return { ranked, rejected };
+  ranked.sort((a, b) => compare(a.rank, b.rank));
+  const best = firsts(ranked).map(({ rank: _, ...one }) => one);
+  const fitting = new Set(best.map(({ exit }) => exit.id));
+  return { ranked: best, rejected: firsts(rejected).filter(({ exit }) => !fitting.has(exit.id)) };
 }
 
-function unfit(exit: ExitCandidate, wish: ExitWish): string | undefined {
+/** What comes first, compared one by one. */
+type Rank = readonly [overAvoided: number, notDirect: number, score: number, id: PeerId, supernode: PeerId];
+
+function rankOf({ exit, path, score }: RankedExit, wish: RankedWish, context: RankingContext): Rank {
+  const notDirect = wish.privacy === 'direct' && path !== 'direct' ? 1 : 0;
+  return [isOverAvoided(exit, path, wish, context) ? 1 : 0, notDirect, score, exit.id, exit.supernode];
+}
+
+function compare(a: Rank, b: Rank): number {
+  for (const [i, left] of a.entries()) {
+    const right = b[i];
+    if (right !== undefined && left !== right) return left < right ? -1 : 1;
+  }
+  return 0;
+}
+
+/** Of several about one exit the first. */
+function firsts<T extends { readonly exit: ExitCandidate }>(list: readonly T[]): readonly T[] {
+  const seen = new Set<PeerId>();
+  return list.filter(({ exit: { id } }) => !seen.has(id) && seen.add(id));
+}
+
+/** Of a path only the exit's supernode can be avoided: the client's own is the one that was asked. */
+const isOverAvoided = (exit: ExitCandidate, path: Path, wish: RankedWish, context: RankingContext): boolean =>
+  path !== 'direct' && exit.supernode !== context.self && (wish.avoidSupernodes ?? []).includes(exit.supernode);
+
+function unfit(exit: ExitCandidate, wish: RankedWish, context: RankingContext): string | undefined {
   const { load } = exit;
+  if (wish.avoidExits?.includes(exit.id)) return 'it is in use already, or had to be left';
   if (wish.exit !== undefined && exit.id !== wish.exit) return 'another exit was asked for by name';
   if (wish.region !== undefined && exit.region !== wish.region) return `it is in region ${exit.region}`;
   if (wish.country !== undefined && exit.country !== wish.country) return `its country is ${exit.country ?? 'unknown'}`;
@@ -77,7 +111,7 @@ function unfit(exit: ExitCandidate, wish: ExitWish): string | undefined {
   if (load.sessionCapacity > 0 && load.sessions >= load.sessionCapacity) return full(load.sessionCapacity);
   if (wish.minMbps !== undefined && exit.maxMbps > 0 && exit.maxMbps < wish.minMbps)
     return `it lends ${exit.maxMbps} Mbit/s`;
-  return undefined;
+  return wish.exit === undefined ? context.unusable?.(exit.id) : undefined;
 }
 
 /** A capacity is what an exit's owner allows. */
@@ -111,7 +145,7 @@ function pathTo(exit: ExitCandidate, wish: ExitWish, context: RankingContext): P
 function weigh(
   exit: ExitCandidate,
   path: Path,
-  wish: ExitWish,
+  wish: RankedWish,
   context: RankingContext,
 ): { ranked: RankedExit; latency: number } {
   const near = context.clientLatency ?? UNKNOWN_LATENCY;
@@ -130,6 +164,7 @@ function weigh(
   ];
   if (exit.maxMbps > 0) reasons.push(`lends ${exit.maxMbps} Mbit/s`);
   if (exit.egress) reasons.push('egress of a supernode');
+  if (isOverAvoided(exit, path, wish, context)) reasons.push('over a supernode that was to be avoided: no other way');
   return { ranked: { exit, path, score, reasons }, latency };
 }
 

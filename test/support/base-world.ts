@@ -255,7 +255,10 @@ export async function baseWorld(change: Partial<BaseConfig> = {}, seed = 1) {
       const last = news().findLast((one) => one.kind === 'directory');
       return last?.kind === 'directory' ? last.supernodes.map(({ id }) => id) : undefined;
     };
-    return { cable, received, welcome, news, directory, refusal: () => cable.endOf('peer')?.error };
+    /** Tells base what has changed about itself. */
+    const say = (change: Partial<SupernodeInfo>) =>
+      cable.peer.send({ kind: 'event', news: { kind: 'supernode', supernode: { ...supernode, ...change } } });
+    return { cable, received, welcome, news, directory, say, refusal: () => cable.endOf('peer')?.error };
   };
 
   const enrolAndConnect = async (region = 'eu', info: Partial<SupernodeInfo> = {}) => {

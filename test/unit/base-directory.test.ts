@@ -115,6 +115,57 @@ t.test('a supernode that is draining or full comes after one that is not', async
   );
 });
 
+t.test('a supernode that begins to drain is told to everybody at once', async (t) => {
+  const world = await baseWorld();
+  const [one, other] = [await world.enrolAndConnect('eu'), await world.enrolAndConnect('eu')];
+  await world.clock.advance(seconds(5));
+  const before = other.news().length;
+  one.say({ draining: true });
+  await world.clock.advance(100);
+  t.equal(other.news().length, before + 1);
+  t.match(other.news().at(-1), {
+    supernodes: [
+      { id: other.id, draining: false },
+      { id: one.id, draining: true },
+    ],
+  });
+  await world.restart();
+  const { supernodes } = await world.exitRegion('eu', { certified: other.id });
+  t.match(
+    supernodes.find(({ id }) => id === one.id),
+    { draining: true },
+    'and written down',
+  );
+  await world.connect(one.node);
+  const back = await world.exitRegion('eu', { certified: other.id });
+  t.match(
+    back.supernodes.find(({ id }) => id === one.id),
+    { draining: false },
+    'until it is started again',
+  );
+});
+
+t.test('a supernode speaks for itself only, and not all the time', async (t) => {
+  const world = await baseWorld();
+  const [one, other] = [await world.enrolAndConnect('eu'), await world.enrolAndConnect('us')];
+  await world.clock.advance(seconds(5));
+  one.say({ id: other.id, draining: true });
+  await world.clock.advance(100);
+  t.equal(one.refusal()?.code, 'bad-message');
+  const again = await world.connect(one.node);
+  again.say({ region: other.node.region });
+  await world.clock.advance(100);
+  t.equal(again.refusal()?.code, 'bad-message');
+  t.match((await world.exitRegion('us', { certified: other.id })).supernodes, [{ id: other.id, draining: false }]);
+
+  const chatty = await world.connect(one.node);
+  const before = other.news().length;
+  for (let n = 0; n < 100; n++) chatty.say({ draining: n % 2 === 0 });
+  await world.clock.advance(seconds(2));
+  t.equal(chatty.refusal()?.code, 'rate-limited');
+  t.ok(other.news().length - before <= 2, 'and the others are not flooded');
+});
+
 t.test('a supernode stays published for a day after it was last seen', async (t) => {
   const world = await baseWorld();
   const stays = await world.enrolAndConnect('eu');

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { explainRejections, type RankingContext, rankExits } from '../../src/core/ranking.js';
+import { explainRejections, type RankedWish, type RankingContext, rankExits } from '../../src/core/ranking.js';
 import type { Endpoint, IpAddress } from '../../src/model/address.js';
 import { type ExitCandidate, NO_LOAD } from '../../src/model/directory.js';
 import type { PeerId } from '../../src/model/ids.js';
@@ -103,6 +103,58 @@ t.test('near and idle come first; a supernode’s egress comes after homes', asy
 t.test('an exit offered twice counts once, and equal ones keep one order', async (t) => {
   const one = first([exit('b'), exit('a'), exit('b')]).ranked.map((ranked) => ranked.exit.id[0]);
   t.same(one, ['a', 'b']);
+});
+
+t.test(
+  'exits that a client has or had to leave are never given, others over other supernodes come first',
+  async (t) => {
+    const C = 'c'.repeat(52) as PeerId;
+    const near = exit('near');
+    const far = exit('far', { supernode: C, latency: ms(300) });
+    const own = exit('own', { supernode: A, latency: ms(200) });
+    const avoiding = (more: Partial<RankedWish>) => rankExits([near, far, own], { ...wish(), ...more }, context);
+    const order = (more: Partial<RankedWish>) => avoiding(more).ranked.map((one) => one.exit.id.replace(/x+$/, ''));
+    t.same(order({}), ['near', 'own', 'far']);
+    t.same(order({ avoidExits: [near.id] }), ['own', 'far']);
+    t.match(avoiding({ avoidExits: [near.id] }).rejected, [{ reason: /in use already/ }]);
+    t.same(order({ exit: near.id, avoidExits: [near.id] }), [], 'not even by name');
+    t.same(order({ avoidSupernodes: [B] }), ['own', 'far', 'near'], 'last, however near');
+    t.match(
+      avoiding({ avoidSupernodes: [B] })
+        .ranked.at(-1)
+        ?.reasons.join(),
+      /was to be avoided/,
+    );
+    t.same(order({ avoidSupernodes: [A] }), ['near', 'own', 'far'], 'the one that is asked cannot be avoided');
+    const open = exit('open', { publicEndpoint: at('203.0.113.9'), latency: ms(400) });
+    const straight = rankExits([near, open], { ...wish(), avoidSupernodes: [B] }, context).ranked[0];
+    t.match(straight, { exit: { id: open.id }, path: 'direct' }, 'a supernode beside the path is none on it');
+  },
+);
+
+t.test('whoever wants to go direct gets exits that are certainly reached so first', async (t) => {
+  const open = exit('open', { publicEndpoint: at('203.0.113.9'), latency: ms(100) });
+  const best = (privacy: 'auto' | 'direct') => first([exit('near'), open], wish({ privacy })).ranked[0];
+  t.match(best('auto'), { path: 'relay2' });
+  t.match(best('direct'), { exit: { id: open.id }, path: 'direct' });
+  t.equal(first([exit('near')], wish({ privacy: 'direct' })).ranked.length, 1, 'and others where there are none');
+});
+
+t.test('an exit that has moved is reached over its new supernode', async (t) => {
+  const C = 'c'.repeat(52) as PeerId;
+  const ways = [exit('e'), exit('e', { supernode: C })];
+  const via = (avoid: PeerId, candidates = ways) =>
+    rankExits(candidates, { ...wish(), avoidSupernodes: [avoid] }, context).ranked.map((one) => one.exit.supernode);
+  t.same(via(B), [C]);
+  t.same(via(B, [...ways].reverse()), [C]);
+  t.same(via(C), [B]);
+});
+
+t.test('an exit without internet is for those who name it', async (t) => {
+  const down = exit('down');
+  const told: RankingContext = { ...context, unusable: (id) => (id === down.id ? 'no internet' : undefined) };
+  t.match(rankExits([down], wish(), told), { ranked: [], rejected: [{ reason: 'no internet' }] });
+  t.equal(rankExits([down], wish({ exit: down.id }), told).ranked.length, 1);
 });
 
 t.test('every choice can be explained to a person', async (t) => {

@@ -1,8 +1,9 @@
 import type { BaseConfig } from '../../config/types.js';
 import type { Server, UnaryContext } from '../../core/ports/network.js';
 import type { BaseStore } from '../../core/ports/store.js';
+import { RateLimiter } from '../../core/rate-limit.js';
 import type { SupernodeInfo } from '../../model/directory.js';
-import { VpndError } from '../../model/errors.js';
+import { toVpndError, VpndError } from '../../model/errors.js';
 import { keyOf, type PeerId } from '../../model/ids.js';
 import type { AuthResponse, InfoAnswer, InfoQuestion, RequestExitRegionResponse } from '../../model/messages.js';
 import type { Region } from '../../model/role.js';
@@ -10,7 +11,7 @@ import { type ConnectedPeer, StreamManager } from '../../transport/stream-manage
 import { Changes } from '../common/changes.js';
 import type { RolePorts, RunningRole } from '../ports.js';
 import { AddressBlocks } from './address-blocks.js';
-import { SupernodeDirectory } from './directory.js';
+import { ANNOUNCE_NEWS_AFTER, SupernodeDirectory } from './directory.js';
 import { Enrolment } from './enrolment.js';
 import type { BaseKeys } from './keys.js';
 import { OwnCertificate } from './own-certificate.js';
@@ -19,6 +20,8 @@ import { Tokens } from './tokens.js';
 
 /** Supernodes at once; each serves thousands of peers. */
 const MOST_SUPERNODES = 4_096;
+/** Each is written to disk and told to everybody; draining and being back again are two. */
+const NEWS_OF_ONESELF = { perMinute: 6, burst: 6 };
 
 /**
  * Starts base: enrolment, the directory of supernodes, address blocks. Resolves once it serves. Rejects with
@@ -39,6 +42,7 @@ class Base implements RunningRole {
   readonly #changes = new Changes();
   readonly #startedAt;
   readonly #shortOfBlocks = new Set<PeerId>();
+  readonly #newsLimit: RateLimiter;
   #running: { readonly server: Server; readonly certificate: OwnCertificate } | undefined;
 
   readonly local: RunningRole['local'];
@@ -49,6 +53,7 @@ class Base implements RunningRole {
     private readonly keys: BaseKeys,
   ) {
     this.#startedAt = ports.clock.now();
+    this.#newsLimit = new RateLimiter({ ...NEWS_OF_ONESELF, maxKeys: MOST_SUPERNODES }, ports.clock);
     this.#blocks = new AddressBlocks(config);
     this.#directory = new SupernodeDirectory(
       ports.store.facts,
@@ -83,6 +88,11 @@ class Base implements RunningRole {
         news: (peer, news) => {
           if (news.kind === 'problem')
             ports.log.warn(`a supernode reports: ${news.message}`, { peer_id: peer.id, code: news.code });
+          else if (news.kind === 'supernode')
+            // It says it all again in its next AuthRequest, so that nothing it says is forgotten.
+            this.#published(peer, news.supernode).catch((thrown: unknown) =>
+              this.#streams.disconnect(peer.id, toVpndError(thrown)),
+            );
         },
       },
     );
@@ -151,6 +161,22 @@ class Base implements RunningRole {
     } else this.#shortOfBlocks.delete(peer.id);
     this.#directory.saw(info);
     return { supernodes: this.#directory.list(peer.region), addressPlan: this.#blocks.plan(leased) };
+  }
+
+  /** What base publishes of a supernode has changed, by its own word. Durable before it is told to others. */
+  async #published(peer: ConnectedPeer, told: SupernodeInfo): Promise<void> {
+    if (!this.#newsLimit.allow(peer.id))
+      throw new VpndError('rate-limited', 'this supernode changes too often what is published of it', {
+        retryable: true,
+      });
+    if (told.id !== peer.id || told.region !== peer.region)
+      throw new VpndError('bad-message', 'a supernode describes itself with its own id and region');
+    await this.#memberAs(peer.id, peer.region);
+    // A newer stream of the same supernode has said something newer.
+    if (this.#streams.peer(peer.id) !== peer) return;
+    this.#directory.saw(told);
+    this.#directory.changed(ANNOUNCE_NEWS_AFTER);
+    this.#changes.notify();
   }
 
   /** A membership is signed for weeks; what base knows today counts. */

@@ -4,13 +4,15 @@ import type { FactStore } from '../../core/ports/store.js';
 import type { Load, SupernodeInfo } from '../../model/directory.js';
 import type { PeerId } from '../../model/ids.js';
 import type { Region } from '../../model/role.js';
-import { hours, type Instant, type Millis, plus, seconds } from '../../model/time.js';
+import { hours, type Instant, type Millis, ms, plus, seconds } from '../../model/time.js';
 import { Periodic } from '../common/periodic.js';
 
 /** A supernode that was away for longer is no longer published. */
 export const PUBLISHED_FOR: Millis = hours(24);
 /** Changes of this long travel together: many supernodes connect at once after base was down. */
 export const ANNOUNCE_AFTER: Millis = seconds(1);
+/** What a supernode has only just said cannot wait that long: peers go to one that drains until they hear of it. */
+export const ANNOUNCE_NEWS_AFTER: Millis = ms(50);
 /** How often it is written down that a connected supernode still is, and the long gone are dropped. */
 const REFRESH: Millis = hours(1);
 /** As many as fit into one message. */
@@ -41,7 +43,7 @@ export class SupernodeDirectory {
   readonly #clock: Clock;
   readonly #connections: Connections;
   readonly #refresh: Periodic;
-  #cancelAnnounce: (() => void) | undefined;
+  #announcing: { readonly at: Instant; readonly cancel: () => void } | undefined;
 
   constructor(facts: FactStore, connections: Connections, ports: { readonly clock: Clock; readonly log: Log }) {
     this.#facts = facts;
@@ -59,11 +61,12 @@ export class SupernodeDirectory {
   }
 
   async stop(): Promise<void> {
-    this.#cancelAnnounce?.();
+    this.#announcing?.cancel();
+    this.#announcing = undefined;
     await this.#refresh.stop();
   }
 
-  /** A supernode is connecting or has left. Durable when it returns. */
+  /** A supernode is connecting, has left, or says something new of itself. Durable when it returns. */
   saw(info: SupernodeInfo): void {
     const seen = { info, at: this.#clock.now() };
     this.#facts.put(FACTS + info.id, seen);
@@ -75,12 +78,16 @@ export class SupernodeDirectory {
     if (seen !== undefined) this.saw(seen.info);
   }
 
-  /** Tell everybody soon. */
-  changed(): void {
-    this.#cancelAnnounce ??= this.#clock.after(ANNOUNCE_AFTER, () => {
-      this.#cancelAnnounce = undefined;
+  /** Tell everybody soon, and whatever else changes until then with it. */
+  changed(within: Millis = ANNOUNCE_AFTER): void {
+    const at = plus(this.#clock.now(), within);
+    if (this.#announcing !== undefined && this.#announcing.at <= at) return;
+    this.#announcing?.cancel();
+    const cancel = this.#clock.after(within, () => {
+      this.#announcing = undefined;
       this.#connections.announce();
     });
+    this.#announcing = { at, cancel };
   }
 
   /** Everybody published, best first for somebody in `region`: their own region, connected, not draining, least loaded. */

@@ -22,9 +22,28 @@ export interface ExitBookDeps {
 /** A supernode that has nothing to say answers with at most so many. */
 const DEFAULT_LIMIT = 5;
 
+const UPLINK_DOWN = 'it says that it has lost the internet';
+
 /** The exits this supernode speaks for: those connected to it, and its own egress. */
 export class ExitBook {
+  /** By stream, with which the mark ends. */
+  readonly #down = new WeakSet<ConnectedPeer>();
+
   constructor(private readonly deps: ExitBookDeps) {}
+
+  /** An exit says whether it reaches the internet. Answers whether that is new. */
+  uplink(peer: ConnectedPeer, state: 'down' | 'up'): boolean {
+    if (this.#down.has(peer) === (state === 'down')) return false;
+    if (state === 'down') this.#down.add(peer);
+    else this.#down.delete(peer);
+    return true;
+  }
+
+  /** Why a connected exit will not do at present. */
+  unusable(exit: PeerId): string | undefined {
+    const peer = this.deps.streams().peer(exit);
+    return peer !== undefined && this.#down.has(peer) ? UPLINK_DOWN : undefined;
+  }
 
   all(): readonly ExitCandidate[] {
     const exits = this.deps
@@ -38,7 +57,10 @@ export class ExitBook {
   fitting(request: RequestExitPeerRequest): readonly ExitCandidate[] {
     const wish = { ...request, maxLatency: undefined, privacy: 'auto' as const };
     const { ranked, rejected } = rankExits(this.all(), wish, this.#anyClient());
-    const named = rejected.filter(({ exit }) => request.exit === undefined || exit.id === request.exit);
+    // Whoever asked knows nothing of uplinks: one that is down must not look as if it merely did not fit.
+    const named = rejected.filter(({ exit }) =>
+      request.exit === undefined ? this.unusable(exit.id) === undefined : exit.id === request.exit,
+    );
     return (ranked.length > 0 ? ranked : named)
       .slice(0, Math.min(request.limit || DEFAULT_LIMIT, 50))
       .map((one) => one.exit);
@@ -91,6 +113,7 @@ export class ExitBook {
       clientLatency: undefined,
       latencyTo: () => undefined,
       relayIpsOf: () => relayIps,
+      unusable: (exit) => this.unusable(exit),
     };
   }
 }

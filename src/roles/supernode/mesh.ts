@@ -2,6 +2,7 @@ import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import type { DialTarget, Network, TlsIdentity } from '../../core/ports/network.js';
 import type { FactStore } from '../../core/ports/store.js';
+import { formatHostPort } from '../../model/address.js';
 import type { ExitCandidate, SupernodeInfo } from '../../model/directory.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import { type PeerId, shortId } from '../../model/ids.js';
@@ -17,6 +18,12 @@ const ASK_TIMEOUT: Millis = ms(1500);
 /** Once one has answered, the others get this long: nobody waits for a dead one. */
 const GRACE: Millis = ms(250);
 const CALL_TIMEOUT: Millis = seconds(25);
+/** How long base is not asked again that did not answer: each try holds up a client. */
+const BASE_REST: Millis = seconds(15);
+/** How long one that said itself that it drains is taken at its word; base's directory may be old. */
+const DRAINING_FOR: Millis = seconds(60);
+/** Other supernodes named to a peer that cannot be served here. */
+const NEXT_AT_MOST = 5;
 const DIRECTORY_FACT = 'directory';
 
 export interface MeshDeps {
@@ -35,9 +42,14 @@ export class Mesh {
   #supernodes: readonly SupernodeInfo[];
   readonly #latency = new Map<PeerId, Millis>();
   readonly #regions = new Map<string, { readonly at: Instant; readonly answer: RequestExitRegionResponse }>();
+  /** Those that answered `draining`, and when. */
+  readonly #refused = new Map<PeerId, Instant>();
+  #baseSilentAt: Instant | undefined;
 
   constructor(private readonly deps: MeshDeps) {
-    this.#supernodes = deps.facts.get<readonly SupernodeInfo[]>(DIRECTORY_FACT) ?? [];
+    // Who drained when this was written may long be back.
+    const kept = deps.facts.get<readonly SupernodeInfo[]>(DIRECTORY_FACT) ?? [];
+    this.#supernodes = kept.map((one) => ({ ...one, draining: false }));
   }
 
   get supernodes(): readonly SupernodeInfo[] {
@@ -47,6 +59,7 @@ export class Mesh {
   learn(supernodes: readonly SupernodeInfo[]): void {
     this.#supernodes = supernodes;
     this.#regions.clear();
+    this.#baseSilentAt = undefined;
     try {
       this.deps.facts.put(DIRECTORY_FACT, supernodes);
     } catch (thrown) {
@@ -56,6 +69,17 @@ export class Mesh {
 
   info(id: PeerId): SupernodeInfo | undefined {
     return this.#supernodes.find((one) => one.id === id);
+  }
+
+  /** The other supernodes that peers may be sent to, best first. */
+  usable(): readonly SupernodeInfo[] {
+    return this.#supernodes.filter((one) => one.id !== this.deps.self && !this.#drains(one));
+  }
+
+  /** Where a peer that this supernode does not take should try, for the details of a refusal. */
+  next(): Record<string, string> {
+    const addresses = this.usable().flatMap(({ addresses: [address] }) => address ?? []);
+    return addresses.length === 0 ? {} : { next: addresses.slice(0, NEXT_AT_MOST).map(formatHostPort).join(',') };
   }
 
   /** Round trip of the latest calls to a supernode, smoothed. */
@@ -72,15 +96,30 @@ export class Mesh {
   async candidates(request: RequestExitPeerRequest): Promise<readonly ExitCandidate[]> {
     // An exit asked for by name may be under any supernode, whatever the region.
     const serving = await this.#serving(request.exit === undefined ? request.region : undefined);
-    const found = await this.#ask(serving, request);
-    if (request.region === undefined || found.some((exit) => exit.region === request.region)) return found;
-    // Exits whose own supernode is away are with another region's.
-    const elsewhere = this.#supernodes.filter((one) => !serving.some(({ id }) => id === one.id));
-    return [...found, ...(await this.#ask(elsewhere, request))];
+    const staying = serving.filter((one) => !this.#drains(one));
+    const found = await this.#ask(staying, request);
+    if (request.region !== undefined && !found.some((exit) => exit.region === request.region)) {
+      // Exits whose own supernode is away are with another region's.
+      const elsewhere = this.usable().filter((one) => !staying.some(({ id }) => id === one.id));
+      found.push(...(await this.#ask(elsewhere, request)));
+    }
+    if (found.length > 0) return found;
+    // What base said of them may be old: one that still drains says so itself.
+    const leaving = serving.filter((one) => this.#drains(one) && !this.#saidSo(one.id));
+    return this.#ask(leaving, request);
   }
 
-  async #ask(serving: readonly SupernodeInfo[], request: RequestExitPeerRequest): Promise<readonly ExitCandidate[]> {
-    const others = serving.filter((one) => one.id !== this.deps.self && !one.draining).slice(0, ASK_AT_MOST);
+  #drains({ id, draining }: SupernodeInfo): boolean {
+    return draining || this.#saidSo(id);
+  }
+
+  #saidSo(id: PeerId): boolean {
+    const at = this.#refused.get(id);
+    return at !== undefined && since(this.deps.clock.now(), at) < DRAINING_FOR;
+  }
+
+  async #ask(serving: readonly SupernodeInfo[], request: RequestExitPeerRequest): Promise<ExitCandidate[]> {
+    const others = serving.filter((one) => one.id !== this.deps.self).slice(0, ASK_AT_MOST);
     const found: ExitCandidate[] = [];
     await firstsWithGrace(
       this.deps.clock,
@@ -121,7 +160,9 @@ export class Mesh {
         });
       } catch (thrown) {
         last = thrown;
-        if (toVpndError(thrown).code !== 'unreachable') break;
+        const { code } = toVpndError(thrown);
+        if (code === 'draining') this.#refused.set(id, this.deps.clock.now());
+        if (code !== 'unreachable') break;
       }
     }
     throw last;
@@ -130,13 +171,17 @@ export class Mesh {
   async #serving(region: Region | undefined): Promise<readonly SupernodeInfo[]> {
     const key = region ?? '';
     const known = this.#regions.get(key);
-    if (known !== undefined && since(this.deps.clock.now(), known.at) < REGION_FRESH) return known.answer.supernodes;
-    for (const target of this.deps.baseTargets()) {
+    const now = this.deps.clock.now();
+    if (known !== undefined && since(now, known.at) < REGION_FRESH) return known.answer.supernodes;
+    const resting = this.#baseSilentAt !== undefined && since(now, this.#baseSilentAt) < BASE_REST;
+    for (const target of resting ? [] : this.deps.baseTargets()) {
       try {
         const answer = await this.deps.network.call(target, 'requestExitRegion', { region }, { timeout: ms(800) });
         this.#regions.set(key, { at: this.deps.clock.now(), answer });
+        this.#baseSilentAt = undefined;
         return answer.supernodes;
       } catch (thrown) {
+        this.#baseSilentAt = this.deps.clock.now();
         this.deps.log.info('base did not answer; using what is known', { code: toVpndError(thrown).code });
       }
     }
