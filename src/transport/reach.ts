@@ -15,7 +15,7 @@ export const tcpReach: Reach = {
     return new Promise((resolve) => {
       const started = performance.now();
       const socket = connect({
-        host: to.ip,
+        host: 'ip' in to ? to.ip : to.host,
         port: to.port,
         noDelay: true,
         ...(from === undefined ? {} : { localAddress: from }),

@@ -1,4 +1,4 @@
-import type { Endpoint, IpAddress } from '../../model/address.js';
+import type { Endpoint, HostPort, IpAddress } from '../../model/address.js';
 import type { Millis } from '../../model/time.js';
 
 /**
@@ -7,6 +7,9 @@ import type { Millis } from '../../model/time.js';
  * raw socket and no daemon at the other end. Real: src/transport/reach.ts.
  */
 export interface Reach {
-  /** The round trip; undefined when nothing came back in time, or nothing could be sent. Never rejects. */
-  tcp(to: Endpoint, options: { readonly from?: IpAddress; readonly timeout: Millis }): Promise<Millis | undefined>;
+  /** The round trip; undefined when nothing came back in time, no name resolved, or nothing could be sent. Never rejects. */
+  tcp(
+    to: Endpoint | HostPort,
+    options: { readonly from?: IpAddress; readonly timeout: Millis },
+  ): Promise<Millis | undefined>;
 }

@@ -13,7 +13,7 @@ export function memoryReach(clock: Clock, probe: Probe): Reach {
       new Promise((resolve) => {
         const began = clock.monotonic();
         const cancel = clock.after(timeout, () => resolve(undefined));
-        probe(to, from, () => {
+        probe('ip' in to ? to : { ip: to.host as IpAddress, port: to.port }, from, () => {
           cancel();
           resolve(ms(clock.monotonic() - began) as Millis);
         });
