@@ -138,7 +138,7 @@ export class Lab {
       `link add ${port} type veth peer name eth0 netns ${host.namespace}`,
       `link set ${port} master ${BRIDGE} up`,
     );
-    host.cabled('eth0', { at: this.internet, bridge: BRIDGE, port }, host);
+    host.cabled('eth0', { at: this.internet, bridge: BRIDGE, port }, { ipv4: host.ipv4, ipv6: host.ipv6 });
     const six = addresses.some((address) => address.includes(':'));
     await host.ip(
       ...addresses.map((address) => `addr add ${address} dev eth0${address.includes(':') ? ' nodad' : ''}`),
