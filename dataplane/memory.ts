@@ -232,6 +232,7 @@ class Memory implements MemoryDataPlane {
       }
       if (unit.kind === 'full-tunnel' && !samePin(unit.pin, before)) this.#pinned.delete(unit.device);
       if (unit.kind !== 'relay') continue;
+      if (before === undefined && unit.learned !== undefined) this.#learned.set(unit.port, unit.learned);
       const learned = this.#learned.get(unit.port);
       if (learned !== undefined && !unit.vouched.includes(learned.ip)) this.#learned.delete(unit.port);
     }

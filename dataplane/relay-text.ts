@@ -148,12 +148,13 @@ export function relayElements(unit: RelayUnit, local: IpAddress): readonly Relay
   const port = unit.port;
   const family: RelayFamily = local.includes(':') ? 'ip6' : 'ip';
   const element = (set: RelaySet, key: string, value = ''): RelayElement => ({ set, key, value, port });
+  const known = unit.learned !== undefined && unit.vouched.includes(unit.learned.ip) ? unit.learned : undefined;
   const common = [
     element('ours', `${local} . ${port}`),
     element('local', `${port}`, local),
     ...unit.vouched.map((ip) => element('vouched', `${ip} . ${port}`)),
-    element('ep_ip', `${port}`, NOBODY[family]),
-    element('ep_port', `${port}`, '0'),
+    element('ep_ip', `${port}`, known?.ip ?? NOBODY[family]),
+    element('ep_port', `${port}`, `${known?.port ?? 0}`),
   ];
   if (unit.next.kind === 'pair') return [...common, element('out', `${port}`, `${unit.next.port}`)];
   const hop = unit.next.endpoint;

@@ -131,6 +131,20 @@ export class CommandExecutor {
     return result;
   }
 
+  /**
+   * Of what a session's units are, something changes that no command says: `change` switches the projection over, the
+   * kernel follows. Rejects with what the data plane rejects with; the projection stays switched over, and the next
+   * full comparison tries again.
+   */
+  async reproject(session: SessionId, change: () => void): Promise<void> {
+    await this.#inTurn(session, async () => {
+      const record = this.session(session);
+      const before = this.#unitsOf(record);
+      change();
+      if (!this.#stopped) await this.#become(before, this.#unitsOf(record));
+    });
+  }
+
   /** Wait for what is under way; nothing is torn down. */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -206,12 +220,17 @@ export class CommandExecutor {
     }
   }
 
-  async #move(before: SessionRecord | undefined, after: SessionRecord | undefined): Promise<void> {
-    const put = after === undefined ? [] : this.projection.units(after);
+  #move(before: SessionRecord | undefined, after: SessionRecord | undefined): Promise<void> {
+    return this.#become(this.#unitsOf(before), this.#unitsOf(after));
+  }
+
+  #unitsOf(record: SessionRecord | undefined): readonly Unit[] {
+    return record === undefined ? [] : this.projection.units(record);
+  }
+
+  async #become(before: readonly Unit[], put: readonly Unit[]): Promise<void> {
     const kept = new Set<UnitId>(put.map(unitIdOf));
-    const remove = (before === undefined ? [] : this.projection.units(before))
-      .map(unitIdOf)
-      .filter((id) => !kept.has(id));
+    const remove = before.map(unitIdOf).filter((id) => !kept.has(id));
     if (put.length > 0 || remove.length > 0) await this.ports.dataplane.apply({ put, remove });
   }
 

@@ -53,6 +53,8 @@ export interface RelayUnit {
   /** Addresses from which the peer behind NAT is learned; packets from elsewhere are dropped. */
   readonly vouched: readonly IpAddress[];
   readonly next: RelayNext;
+  /** Where its peer was when the port was not the kernel's: what it starts with. Counts only from a vouched address. */
+  readonly learned?: Endpoint | undefined;
 }
 
 /** Network address translation from a device's inner addresses to the internet. */

@@ -131,6 +131,10 @@ export class FrontSessions {
     return [...this.#sessions.values()];
   }
 
+  get(session: SessionId): FrontSession | undefined {
+    return this.#sessions.get(session);
+  }
+
   /**
    * The best exit that can be set up. Every failure undoes its steps before the next one is tried.
    * Rejects with no-exit, exit-refused, no-addresses, no-ports, full.

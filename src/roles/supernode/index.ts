@@ -25,6 +25,7 @@ import { Periodic } from '../common/periodic.js';
 import { adopted, reconcileRegularly } from '../common/reconciler.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { BackSessions, RelayPorts } from './back.js';
+import { Carrier, withoutCarried } from './carrier.js';
 import { ExitBook } from './exits.js';
 import { FrontSessions } from './front.js';
 import { Mesh } from './mesh.js';
@@ -107,15 +108,19 @@ export async function startSupernode(
   });
   const executor: CommandExecutor = new CommandExecutor(
     { clock, crypto, ledger: store.ledger, dataplane, log, metrics },
-    supernodeProjection({
-      config,
-      keys,
-      statements,
-      clock,
-      ipv6,
-      addressPlan: () => plan,
-      ended,
-    }),
+    withoutCarried(
+      supernodeProjection({
+        config,
+        keys,
+        statements,
+        clock,
+        ipv6,
+        addressPlan: () => plan,
+        ended,
+      }),
+      // Made below, since it asks the executor; the executor asks nothing before it is started.
+      { carries: (session) => carrier.carries(session), learned: (port) => carrier.learned(port) },
+    ),
   );
   const reflector = new Reflector({ clock, crypto, streams: () => streams, moved });
   const relayPorts = new RelayPorts(config.relayPorts);
@@ -164,6 +169,16 @@ export async function startSupernode(
       else await mesh.call(supernode, 'closeSession', request, seconds(25));
     },
   });
+  const carrier: Carrier = new Carrier({
+    clock,
+    log,
+    udpSockets: ports.udpSockets,
+    dataplane,
+    front: (session) => front.get(session),
+    record: (session) => executor.session(session),
+    reproject: (session, change) => executor.reproject(session, change),
+    offer: (client, message) => streams.offer(client, message),
+  });
   const streams: StreamManager = new StreamManager(
     {
       self,
@@ -179,7 +194,11 @@ export async function startSupernode(
         else front.clientConnected(peer);
         changes.notify();
       },
-      disconnected: () => changes.notify(),
+      disconnected: (peer) => {
+        if (peer.role === 'client') void carrier.clientGone(peer.id);
+        changes.notify();
+      },
+      datagrams: (peer, session, packets) => carrier.datagrams(peer.id, session, packets),
       welcome: async (peer) => ({
         supernodes: near(member.supernodes(), peer),
         addressPlan:
@@ -275,6 +294,7 @@ export async function startSupernode(
       await gauges.stop();
       await reconciler.stop();
       await front.stop();
+      await carrier.stop();
       await member.stop();
       await streams.close(new VpndError('closed', 'the supernode is shutting down', { retryable: true }));
       await server.close();
@@ -296,6 +316,7 @@ export async function startSupernode(
   }
 
   function ended(session: SessionId, why: 'disconnect' | 'expired'): void {
+    carrier.ended(session);
     if (why !== 'expired') return;
     history.record('session-closed', 'nobody renewed its lease', session);
     back.expired(session);
