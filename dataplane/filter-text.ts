@@ -104,10 +104,13 @@ function leaveRules(unit: EgressUnit): string[] {
 }
 
 /**
- * Packets for a tunnel's inner address are taken from that tunnel and from this machine only: a neighbour who guesses
- * the address cannot slip packets into its connections, nor find out by ARP that it is here.
+ * `guard`: packets for a tunnel's inner address are taken from that tunnel and from this machine only: a neighbour who
+ * guesses the address cannot slip packets into its connections, nor find out by ARP that it is here.
+ * `dead`: what this machine sends from the addresses of a dead tunnel is refused at once, so that programs turn to the
+ * tunnel that took its place instead of waiting for an answer.
  */
 function guardChains(units: readonly FullTunnelUnit[]): string[] {
+  const dead = units.flatMap(deadRules);
   return [
     base(
       'guard',
@@ -119,7 +122,16 @@ function guardChains(units: readonly FullTunnelUnit[]): string[] {
         }),
       ),
     ),
+    ...(dead.length > 0 ? [base('dead', 'type filter hook output priority filter', dead)] : []),
   ];
+}
+
+function deadRules(unit: FullTunnelUnit): string[] {
+  if (unit.use !== 'dead') return [];
+  return unit.sources.flatMap((ip) => {
+    const from = `oifname != "lo" ${familyOf(ip) === 4 ? 'ip' : 'ip6'} saddr ${ip}`;
+    return [`${from} meta l4proto tcp reject with tcp reset`, `${from} reject with icmpx type host-unreachable`];
+  });
 }
 
 /** A client's inner addresses are nobody's business on the networks it is on: no answer to who-has. */

@@ -4,7 +4,7 @@ import type { Log } from '../src/core/ports/log.js';
 import { familyOf, type IpAddress, type Port } from '../src/model/address.js';
 import {
   type DeviceTraffic,
-  type DeviceUnit,
+  type FullTunnelUnit,
   type InterfaceName,
   type PeerObservation,
   type PinObservation,
@@ -18,18 +18,21 @@ import { toVpndError } from '../src/model/errors.js';
 import { ChangeQueue } from './change-queue.js';
 import { resetConnections } from './connections.js';
 import { detectEngine, requireHost } from './detect.js';
-import { Devices, type Engine, type PreparedDevice } from './devices.js';
+import { DeviceUnits, type Step } from './device-units.js';
+import { Devices, type Engine } from './devices.js';
 import { FilterTables } from './filter.js';
 import { type FilterUnit, renderArpTable, renderFilterTable } from './filter-text.js';
 import { type Launcher, startLauncher } from './launcher.js';
+import { PinTables } from './pins.js';
+import type { Pin } from './pins-text.js';
 import { RelayTable, type Repairs } from './relay.js';
 import { RoutingTable } from './routing.js';
 import { type Owner, PROTOCOL } from './routing-text.js';
 import { createRunner, type Runner, TOOL_DIRECTORIES } from './run.js';
+import { settled } from './settled.js';
 import { forwardIpv4, forwardIpv6, reservePorts } from './sysctl.js';
 import { readTraffic } from './traffic.js';
 import { checkTogether, checkUnit } from './validate.js';
-import { type DeviceState, type PeerChange, planPeer } from './wireguard-state.js';
 
 export interface LinuxDataPlaneOptions {
   /** Whose state this is: part of every name in the kernel, so that roles on one machine leave each other alone. */
@@ -68,14 +71,16 @@ async function open(options: LinuxDataPlaneOptions, launcher: Launcher | undefin
   const parts: Parts = {
     runner,
     devices,
+    deviceUnits: new DeviceUnits(devices, options.clock),
     relays: {
       4: new RelayTable(runner, 'ip', name, options.clock),
       6: new RelayTable(runner, 'ip6', name, options.clock),
     },
     filters: new FilterTables(runner, [inetSpec(name), arpSpec(name)], options.log),
+    pins: new PinTables(runner, name),
     routing: new RoutingTable(runner, PROTOCOL[options.owner], (device) => devices.exists(device)),
   };
-  await Promise.all([parts.devices.list(), parts.routing.prime(), parts.filters.prime()]);
+  await Promise.all([parts.devices.list(), parts.routing.prime(), parts.filters.prime(), parts.pins.prime()]);
   return new LinuxDataPlane(engine, parts, options, launcher);
 }
 
@@ -103,8 +108,10 @@ const arpSpec = (name: string) => ({
 interface Parts {
   readonly runner: Runner;
   readonly devices: Devices;
+  readonly deviceUnits: DeviceUnits;
   readonly relays: Readonly<Record<4 | 6, RelayTable>>;
   readonly filters: FilterTables;
+  readonly pins: PinTables;
   readonly routing: RoutingTable;
 }
 
@@ -160,7 +167,7 @@ class LinuxDataPlane implements DataPlane {
   }
 
   async observePins(): Promise<readonly PinObservation[]> {
-    return [];
+    return await this.parts.pins.observe();
   }
 
   async resetConnections(from: readonly IpAddress[]): Promise<void> {
@@ -173,7 +180,7 @@ class LinuxDataPlane implements DataPlane {
   }
 
   async inventory(): Promise<readonly string[]> {
-    const { devices, relays, filters, routing } = this.parts;
+    const { devices, relays, filters, pins, routing } = this.parts;
     const links = await devices.list();
     const lists = await Promise.all([
       ...links.map(async (link) => {
@@ -186,6 +193,7 @@ class LinuxDataPlane implements DataPlane {
       relays[4].inventory(),
       relays[6].inventory(),
       filters.inventory(),
+      pins.inventory(),
       routing.inventory(),
     ]);
     return lists.flat();
@@ -230,11 +238,12 @@ class LinuxDataPlane implements DataPlane {
 
     const filterChanges = put.some(isFilterUnit) || remove.some(isFilterId);
     // A device never stands without its filter: what is new comes first, what goes leaves last.
+    const step = { put, remove, before, after };
     const union = new Map([...[...before].filter(([, unit]) => isFilterUnit(unit)), ...after]);
     this.#forward(put);
     const guarded = filterChanges ? filters.apply([...union.values()].filter(isFilterUnit)) : Promise.resolve();
     const [prepared] = await settled([
-      this.#writeDevices(put, remove, before, after),
+      this.parts.deviceUnits.apply(step),
       this.#applyRelays(put, remove),
       // A client's tunnel can come up beside its guard; an exit's device cannot.
       put.some((unit) => unit.kind === 'egress') ? guarded : Promise.resolve(),
@@ -246,10 +255,20 @@ class LinuxDataPlane implements DataPlane {
     const created = prepared.filter((device) => device.created);
     for (const device of created) routing.forgetDevice(device.unit.name);
     const routed = [...after.values()].filter(isFilterUnit);
+    // With the last tunnel's rules its connections would find another way out for a moment: not without its address.
+    if (isLastTunnel(before, after)) await this.#removeDevices(remove, after);
     const routes = filterChanges || created.length > 0 ? routing.apply(routed, lines) : devices.batch(lines);
     await settled([routes, guarded]);
     for (const { unit } of prepared) devices.settled(unit);
 
+    await this.#removeDevices(remove, after);
+    if (filterChanges) await filters.apply(routed);
+    if (filterChanges || created.length > 0) await this.#pin(step);
+    this.#units = after;
+  }
+
+  async #removeDevices(remove: readonly UnitId[], after: Map<UnitId, Unit>): Promise<void> {
+    const { devices, routing } = this.parts;
     for (const id of remove.filter((one) => one.startsWith('device/'))) {
       const name = id.slice('device/'.length) as InterfaceName;
       await devices.remove(name);
@@ -257,48 +276,32 @@ class LinuxDataPlane implements DataPlane {
       // Its peers are gone with it.
       for (const key of after.keys()) if (key.startsWith(`peer/${name}/`)) after.delete(key);
     }
-    if (filterChanges) await filters.apply(routed);
-    this.#units = after;
   }
 
-  /** Devices that are put, made and written, and the peers of all devices, in one write for each. */
-  async #writeDevices(
-    put: readonly Unit[],
-    remove: readonly UnitId[],
-    before: ReadonlyMap<UnitId, Unit>,
-    after: ReadonlyMap<UnitId, Unit>,
-  ): Promise<readonly (PreparedDevice & { readonly unit: DeviceUnit })[]> {
+  /**
+   * Pins come after the endpoints: a host firewall takes packets for answers once this machine has sent to where they
+   * seem to come from. What WireGuard has made of packets in between is put right.
+   */
+  async #pin(step: Step): Promise<void> {
+    const { pins, deviceUnits } = this.parts;
+    const wanted = await this.#pins(step.after);
+    if (!pins.differ(wanted)) return;
+    await pins.apply(wanted);
+    await deviceUnits.repeatEndpoints(step, changedPins(step.before, step.after));
+  }
+
+  /** Pins of tunnels whose device is there: without one nothing arrives. */
+  async #pins(units: ReadonlyMap<UnitId, Unit>): Promise<readonly Pin[]> {
     const { devices } = this.parts;
-    const names = new Set<InterfaceName>();
-    for (const unit of put) if (unit.kind === 'device') names.add(unit.name);
-    for (const unit of put) if (unit.kind === 'peer') names.add(unit.device);
-    for (const id of remove) {
-      const device = /^peer\/([^/]+)\//.exec(id)?.[1] as InterfaceName | undefined;
-      // A device that goes takes its peers along.
-      if (device !== undefined && !remove.includes(`device/${device}` as UnitId) && devices.exists(device)) {
-        names.add(device);
-      }
-    }
-    const writes = [...names].map(async (name) => {
-      const unit = put.find((one) => one.kind === 'device' && one.name === name);
-      const prepared = unit?.kind === 'device' ? { ...(await devices.prepare(unit)), unit } : undefined;
-      const state: DeviceState = prepared?.state ?? (await devices.read(name));
-      // A device made anew gets all its peers back, whether or not they are part of this change.
-      const source = prepared?.created ? [...after.values()] : put;
-      const changes: PeerChange[] = [];
-      for (const peer of source) {
-        if (peer.kind !== 'peer' || peer.device !== name) continue;
-        const old = before.get(unitIdOf(peer));
-        // With nothing remembered an explicit order counts, where a comparison would let a live peer be.
-        const known = old?.kind === 'peer' ? old : { ...peer, endpoint: undefined };
-        const change = planPeer(peer, state.peers.get(peer.publicKey), known, this.options.clock.now());
-        if (change !== undefined) changes.push(change);
-      }
-      const gone = [...state.peers.keys()].filter((key) => remove.includes(`peer/${name}/${key}` as UnitId));
-      await devices.write(name, { ...prepared?.settings, put: changes, remove: gone }, state);
-      return prepared === undefined ? [] : [prepared];
+    const pinned = [...units.values()].flatMap((unit) =>
+      unit.kind === 'full-tunnel' && unit.pin !== undefined ? [{ ...unit, pin: unit.pin }] : [],
+    );
+    const lists = pinned.map(async (unit) => {
+      if (!devices.exists(unit.device)) return [];
+      const { listenPort } = await devices.read(unit.device);
+      return listenPort === 0 ? [] : [{ unit, listenPort: listenPort as Port }];
     });
-    return (await settled(writes)).flat();
+    return (await Promise.all(lists)).flat();
   }
 
   async #applyRelays(put: readonly Unit[], remove: readonly UnitId[]): Promise<void> {
@@ -359,8 +362,11 @@ class LinuxDataPlane implements DataPlane {
     };
     // Filters that are needed come before devices; nothing here takes one away from a device that stays.
     await attempt(() => filters.reconcile(filtering, repairs));
-    await attempt(() => this.#reconcileDevices(wanted, repairs));
+    await attempt(() =>
+      this.parts.deviceUnits.reconcile(wanted, this.#units, repairs, (name) => routing.forgetDevice(name)),
+    );
     await attempt(() => routing.reconcile(filtering, repairs));
+    await attempt(async () => this.parts.pins.reconcile(await this.#pins(wanted), repairs));
     const relayed = desired.filter((unit) => unit.kind === 'relay');
     for (const family of [4, 6] as const) {
       const own = relayed.filter((unit) => familyOf(unit.localIp) === family);
@@ -379,45 +385,22 @@ class LinuxDataPlane implements DataPlane {
     this.#units = wanted;
     return { repaired: [...repairs.repaired], removed: repairs.removed };
   }
-
-  async #reconcileDevices(wanted: ReadonlyMap<UnitId, Unit>, repairs: Repairs): Promise<void> {
-    const { devices, routing } = this.parts;
-    const units = [...wanted.values()].filter((unit) => unit.kind === 'device');
-    const links = await devices.list(new Set(units.map((unit) => unit.name)));
-    for (const unit of units) {
-      const prepared = await devices.prepare(
-        unit,
-        links.find((link) => link.name === unit.name),
-      );
-      if (prepared.created) routing.forgetDevice(unit.name);
-      if (prepared.created || prepared.lines.length > 0 || Object.keys(prepared.settings).length > 0) {
-        repairs.repaired.add(unitIdOf(unit));
-      }
-      const changes: PeerChange[] = [];
-      for (const peer of wanted.values()) {
-        if (peer.kind !== 'peer' || peer.device !== unit.name) continue;
-        const old = this.#units.get(unitIdOf(peer));
-        const known = old?.kind === 'peer' ? old : undefined;
-        const change = planPeer(peer, prepared.state.peers.get(peer.publicKey), known, this.options.clock.now());
-        if (change === undefined) continue;
-        changes.push(change);
-        repairs.repaired.add(unitIdOf(peer));
-      }
-      const gone = [...prepared.state.peers.keys()].filter((key) => !wanted.has(`peer/${unit.name}/${key}` as UnitId));
-      for (const key of gone) repairs.removed.push(`peer ${unit.name} ${key}`);
-      await devices.write(unit.name, { ...prepared.settings, put: changes, remove: gone }, prepared.state);
-      await devices.batch(prepared.lines);
-      devices.settled(unit);
-    }
-  }
 }
 
 const isFilterUnit = (unit: Unit): unit is FilterUnit => unit.kind === 'egress' || unit.kind === 'full-tunnel';
-const isFilterId = (id: UnitId): boolean => id.startsWith('egress/') || id.startsWith('full-tunnel/');
+const tunnels = (units: ReadonlyMap<UnitId, Unit>): readonly FullTunnelUnit[] =>
+  [...units.values()].filter((unit) => unit.kind === 'full-tunnel');
 
-/** All of them to their end, then the first failure if there is one: nothing goes on behind a rejected change. */
-async function settled<T extends readonly unknown[]>(work: { readonly [K in keyof T]: Promise<T[K]> }): Promise<T> {
-  const results = await Promise.allSettled(work);
-  for (const result of results) if (result.status === 'rejected') throw result.reason;
-  return results.map((result) => (result as PromiseFulfilledResult<unknown>).value) as unknown as T;
+const isLastTunnel = (before: ReadonlyMap<UnitId, Unit>, after: ReadonlyMap<UnitId, Unit>): boolean =>
+  tunnels(before).length > 0 && tunnels(after).length === 0;
+
+function changedPins(before: ReadonlyMap<UnitId, Unit>, after: ReadonlyMap<UnitId, Unit>): ReadonlySet<InterfaceName> {
+  const pinOf = (units: ReadonlyMap<UnitId, Unit>, id: UnitId) => {
+    const unit = units.get(id);
+    return JSON.stringify(unit?.kind === 'full-tunnel' ? unit.pin : undefined);
+  };
+  const changed = tunnels(after).filter((unit) => pinOf(before, unitIdOf(unit)) !== pinOf(after, unitIdOf(unit)));
+  return new Set(changed.map((unit) => unit.device));
 }
+
+const isFilterId = (id: UnitId): boolean => id.startsWith('egress/') || id.startsWith('full-tunnel/');

@@ -26,6 +26,31 @@ export async function listStructure(runner: Runner, family: NftFamily, name: str
     .join('\n');
 }
 
+/** Names of the tables of one family. */
+export async function listTables(runner: Runner, family: NftFamily): Promise<readonly string[]> {
+  const items = field(parse(await runner.run('nft', ['-j', 'list', 'tables', family])), 'nftables') as readonly Json[];
+  return items.flatMap((item) => {
+    const table = isObject(item) ? item.table : undefined;
+    return isObject(table) && typeof table.name === 'string' ? [table.name] : [];
+  });
+}
+
+/** Packets by counter; undefined where there is no such table. */
+export async function listCounters(
+  runner: Runner,
+  family: NftFamily,
+  name: string,
+): Promise<ReadonlyMap<string, number> | undefined> {
+  const text = await unlessAbsent(runner.run('nft', ['-j', 'list', 'counters', 'table', family, name]));
+  if (text === undefined) return undefined;
+  const counters = new Map<string, number>();
+  for (const item of field(parse(text), 'nftables') as readonly Json[]) {
+    const counter = isObject(item) ? item.counter : undefined;
+    if (isObject(counter)) counters.set(String(counter.name), Number(counter.packets));
+  }
+  return counters;
+}
+
 async function unlessAbsent(answer: Promise<string>): Promise<string | undefined> {
   try {
     return await answer;

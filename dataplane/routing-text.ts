@@ -29,7 +29,7 @@ export const PRIORITY = {
    * server adds (option 121, TunnelVision) or a LAN that claims public addresses (TunnelCrack) must not win here.
    */
   lan: 6120,
-  /** Everything else, tunnel by tunnel in the order of their tables' numbers. */
+  /** Everything else: to the table of the active tunnel, or nowhere where there are tunnels and none is active. */
   all: 6130,
 } as const;
 
@@ -46,7 +46,7 @@ const TUNNEL_METRIC = 1024;
 export interface RuleLine {
   readonly family: Family;
   readonly priority: number;
-  /** Without priority and protocol: `to 203.0.113.7 ipproto udp dport 4500 lookup main`. */
+  /** Without priority and protocol: `to 203.0.113.7 ipproto udp dport 4500 lookup main`, or `unreachable`. */
   readonly text: string;
 }
 
@@ -77,7 +77,9 @@ const ANY: Readonly<Record<Family, Cidr>> = { 4: '0.0.0.0/0' as Cidr, 6: '::/0' 
 
 /**
  * What these units mean in rules and routes. `families`: those that this kernel has. Where a unit's device is gone, its
- * rules and the `unreachable` route behind them stay: traffic is held.
+ * rules and the `unreachable` route behind them stay: traffic is held. Each tunnel has its table and the rules for its
+ * own addresses; which of them carries everything else is one rule in each family, and moves by adding the new one
+ * before the old one goes: of rules with one priority the older counts, so there is no moment without one.
  */
 export function renderRouting(
   units: readonly RoutingUnit[],
@@ -111,14 +113,16 @@ export function renderRouting(
       rule(unit, familyOf(network), PRIORITY.lan, `to ${network} lookup main suppress_prefixlength 0`);
     }
   }
-  for (const [rank, unit] of tunnels.entries()) {
+  const active = tunnels.find((unit) => unit.use === 'active');
+  for (const unit of tunnels) {
     for (const family of [4, 6] as const) {
       const table = String(unit.table);
       route(unit, { family, destination: ANY[family], table, metric: LAST_METRIC, device: undefined });
       if (family === 4 || unit.ipv6 === 'tunnel') {
         route(unit, { family, destination: ANY[family], table, metric: TUNNEL_METRIC, device: unit.device });
       }
-      rule(unit, family, PRIORITY.all + rank, `lookup ${table}`);
+      if (unit === active) rule(unit, family, PRIORITY.all, `lookup ${table}`);
+      else if (active === undefined) rule(unit, family, PRIORITY.all, 'unreachable');
     }
   }
   for (const unit of units) {

@@ -143,6 +143,7 @@ interface RuleJson {
   readonly dstlen?: number;
   readonly ipproto?: string;
   readonly dport?: number;
+  readonly action?: string;
   readonly table?: string;
   readonly suppress_prefixlen?: number;
   readonly protocol?: string;
@@ -158,7 +159,8 @@ export function parseRules(json: string, family: Family, protocol: number): Rule
     if (rule.src !== undefined && rule.src !== 'all') words.push('from', withLength(rule.src, rule.srclen));
     if (rule.ipproto !== undefined) words.push('ipproto', rule.ipproto);
     if (rule.dport !== undefined) words.push('dport', String(rule.dport));
-    words.push('lookup', rule.table ?? 'main');
+    if (rule.action === undefined) words.push('lookup', rule.table ?? 'main');
+    else words.push(rule.action);
     if (rule.suppress_prefixlen !== undefined) words.push('suppress_prefixlength', String(rule.suppress_prefixlen));
     out.push({ family, priority: rule.priority, text: words.join(' ') });
   }

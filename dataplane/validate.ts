@@ -1,4 +1,4 @@
-import { familyOf, type IpAddress, parseCidr, parseIp, prefixLength } from '../src/model/address.js';
+import { familyOf, type IpAddress, parseCidr, parseIp, prefixLength, sameEndpoint } from '../src/model/address.js';
 import {
   type EgressUnit,
   type FullTunnelUnit,
@@ -44,7 +44,7 @@ export function checkUnit(unit: Unit): void {
 
 /**
  * What the kernel cannot hold together: a unit on a device that nobody declares, a pair of relay ports of two address
- * families. `isDevice` says which devices exist besides.
+ * families, two tunnels with one routing table. `isDevice` says which devices exist besides.
  */
 export function checkTogether(
   units: ReadonlyMap<UnitId, Unit>,
@@ -59,6 +59,7 @@ export function checkTogether(
         if (!units.has(`device/${unit.device}` as UnitId) && !isDevice(unit.device)) {
           refuse(unit, `there is no device ${unit.device}`);
         }
+        if (unit.kind === 'full-tunnel') checkOwnTable(unit, units);
         break;
       case 'relay': {
         if (unit.next.kind === 'hop') break;
@@ -71,6 +72,13 @@ export function checkTogether(
       case 'device':
         break;
     }
+  }
+}
+
+function checkOwnTable(unit: FullTunnelUnit, units: ReadonlyMap<UnitId, Unit>): void {
+  for (const other of units.values()) {
+    if (other.kind !== 'full-tunnel' || other.device === unit.device || other.table !== unit.table) continue;
+    refuse(unit, `table ${unit.table} is that of ${other.device}`);
   }
 }
 
@@ -134,6 +142,14 @@ function checkFullTunnel(unit: FullTunnelUnit): void {
     checkAddress(unit, endpoint.ip);
     checkPort(unit, endpoint.port);
   }
+  if (unit.pin === undefined) return;
+  for (const { ip, port } of [unit.pin.from, unit.pin.to]) {
+    checkAddress(unit, ip);
+    checkPort(unit, port);
+    if (isNeverAHost(ip)) refuse(unit, `${ip} is no address of a peer`);
+  }
+  if (familyOf(unit.pin.from.ip) !== familyOf(unit.pin.to.ip)) refuse(unit, 'its pin is between address families');
+  if (sameEndpoint(unit.pin.from, unit.pin.to)) refuse(unit, 'its pin leads to where it comes from');
 }
 
 function checkName(unit: Unit, name: string): void {

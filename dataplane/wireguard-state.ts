@@ -99,7 +99,9 @@ export function planPeer(
 
 function endpointMoves(wanted: Endpoint, state: PeerState, before: PeerUnit | undefined, now: Instant): boolean {
   if (state.endpoint === undefined) return true;
-  if (before !== undefined) return !sameEndpoint(wanted, before.endpoint) && !sameEndpoint(wanted, state.endpoint);
+  // An order counts even where the device shows this endpoint already: it may roam before this is written.
+  if (before?.endpoint !== undefined) return !sameEndpoint(wanted, before.endpoint);
+  if (before !== undefined) return !sameEndpoint(wanted, state.endpoint);
   const live = state.lastHandshake !== undefined && since(now, state.lastHandshake) < SESSION_LIFE;
   return !live && !sameEndpoint(wanted, state.endpoint);
 }

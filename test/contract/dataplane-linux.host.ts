@@ -11,5 +11,9 @@ t.test('Linux, in a namespace of its own', async (t) => {
   const lab = await createLab();
   t.teardown(() => lab.close());
   const host = await lab.publicHost('host', { ipv4: '198.51.100.1', ipv6: '2001:db8::1' });
-  dataPlaneContract(t, { open: () => openOnHost(host, { owner: 'supernode', engine: 'auto' }), randomSteps: 40 });
+  dataPlaneContract(t, {
+    open: () => openOnHost(host, { owner: 'supernode', engine: 'auto' }),
+    trafficOf: (plane, device) => plane.trafficOf(device),
+    randomSteps: 40,
+  });
 });

@@ -1,6 +1,13 @@
 import type { Test } from 'tap';
 import type { DataPlane } from '../../src/core/ports/dataplane.js';
-import { type Unit, type UnitId, unitIdOf } from '../../src/model/dataplane.js';
+import {
+  type DeviceTraffic,
+  type InterfaceName,
+  type TunnelUse,
+  type Unit,
+  type UnitId,
+  unitIdOf,
+} from '../../src/model/dataplane.js';
 import {
   at,
   cidrs,
@@ -16,10 +23,13 @@ import {
 } from '../support/namespace-units.js';
 import { seededRandom } from '../support/seeded-random.js';
 
-export interface Subject {
-  readonly open: () => Promise<DataPlane>;
+export interface Subject<P extends DataPlane> {
+  readonly open: () => Promise<P>;
+  readonly trafficOf: (plane: P, device: InterfaceName) => Promise<DeviceTraffic | undefined>;
   readonly randomSteps: number;
 }
+
+const PIN = { from: at('198.51.100.1', 40_001), to: at('203.0.113.10', 4500) };
 
 /** Everything that one node may hold at once. */
 const ALL: readonly Unit[] = [
@@ -29,7 +39,8 @@ const ALL: readonly Unit[] = [
   egress('wg-a'),
   device('wg-b', { privateKey: keyPair(4).privateKey, addresses: cidrs('10.200.0.2/32', 'fd7a:7670:6e64::2/128') }),
   peer('wg-b', 5, { allowedIps: cidrs('0.0.0.0/0', '::/0'), endpoint: at('198.51.100.1', 40_001), keepalive: 25 }),
-  fullTunnel('wg-b'),
+  fullTunnel('wg-b', { pin: PIN }),
+  fullTunnel('wg-a', { use: 'dead', table: 51_830, sources: [ip('10.200.0.9')], ipv6: 'block' }),
   relay(40_001),
   relay(40_002, { next: { kind: 'pair', port: port(40_003) } }),
   relay(40_003, { vouched: [ip('198.51.100.10'), ip('198.51.100.11')], next: { kind: 'pair', port: port(40_002) } }),
@@ -45,8 +56,8 @@ const NEVER = ['127.0.0.1', '127.1.2.3', '0.0.0.0', '169.254.169.254', '224.0.0.
 const NEVER_6 = ['::1', '::', 'fe80::1', 'ff02::1', '64:ff9b::7f00:1'];
 
 /** One suite over every data plane: the in-memory twin and Linux. */
-export function dataPlaneContract(t: Test, subject: Subject): void {
-  const open = async (t: Test): Promise<DataPlane> => {
+export function dataPlaneContract<P extends DataPlane>(t: Test, subject: Subject<P>): void {
+  const open = async (t: Test): Promise<P> => {
     const plane = await subject.open();
     await plane.reconcile([]);
     t.teardown(async () => {
@@ -148,12 +159,97 @@ export function dataPlaneContract(t: Test, subject: Subject): void {
     t.same(await endpoint(), at('2001:db8::9', 5001));
   });
 
+  t.test('an order counts however often the endpoint goes to and fro', async (t) => {
+    const plane = await open(t);
+    const relayed = peer('wg-a', 2, { endpoint: at('198.51.100.9', 5000), keepalive: 25 });
+    const direct = { ...relayed, endpoint: at('203.0.113.9', 4500) };
+    await plane.apply({ put: [device('wg-a'), relayed] });
+    for (const unit of [direct, relayed, direct, direct, relayed]) {
+      await plane.apply({ put: [unit] });
+      t.match(await plane.observePeers(), [{ endpoint: unit.endpoint }]);
+      t.same(await plane.reconcile([device('wg-a'), unit]), { repaired: [], removed: [] });
+    }
+  });
+
+  t.test('tunnels change their use, all of them at once if need be', async (t) => {
+    const plane = await open(t);
+    const devices = [device('wg-a'), device('wg-b', { privateKey: keyPair(4).privateKey, addresses: [] })];
+    const tunnels = (a: TunnelUse, b: TunnelUse) => [
+      fullTunnel('wg-a', { use: a, sources: [ip('10.200.0.1')] }),
+      fullTunnel('wg-b', { use: b, table: 51_830, sources: [ip('10.200.0.3')], ipv6: 'block', exempt: [] }),
+    ];
+    await plane.apply({ put: [...devices, ...tunnels('active', 'standby')] });
+    const inventory = await plane.inventory();
+    for (const [a, b] of [
+      ['standby', 'active'],
+      ['retiring', 'active'],
+      ['dead', 'active'],
+      ['dead', 'dead'],
+      ['standby', 'standby'],
+      ['active', 'active'],
+      ['active', 'dead'],
+      ['active', 'standby'],
+    ] as const) {
+      await plane.apply({ put: tunnels(a, b) });
+      t.same(await plane.reconcile([...devices, ...tunnels(a, b)]), { repaired: [], removed: [] }, `${a}, ${b}`);
+    }
+    t.same(await plane.inventory(), inventory, 'back where it was');
+    await plane.reconcile([...devices, ...tunnels('standby', 'active')]);
+    const units = [...devices, ...tunnels('active', 'retiring')];
+    t.strictSame((await plane.reconcile(units)).removed.length > 0 || plane.engine === 'memory', true);
+    t.same(await plane.reconcile(units), { repaired: [], removed: [] });
+    await plane.apply({ remove: ['full-tunnel/wg-b' as UnitId, 'device/wg-b' as UnitId] });
+    t.notMatch((await plane.inventory()).join('\n'), /51830|wg-b|10\.200\.0\.3/, 'nothing is left of a retired one');
+  });
+
+  t.test('a pin is there from being put to being taken back, and counts from nothing', async (t) => {
+    const plane = await open(t);
+    const pinned = (more: object = {}) => fullTunnel('wg-a', { sources: [ip('10.200.0.1')], pin: PIN, ...more });
+    const none = { device: 'wg-a', fromPackets: 0, toPackets: 0 };
+    await plane.apply({ put: [device('wg-a'), pinned({ pin: undefined })] });
+    const inventory = await plane.inventory();
+    t.same(await plane.observePins(), []);
+    await plane.apply({ put: [pinned()] });
+    t.same(await plane.observePins(), [none]);
+    await plane.apply({ put: [pinned({ pin: { from: PIN.to, to: PIN.from } })] });
+    t.same(await plane.observePins(), [none]);
+    const six = { from: at('2001:db8::1', 40_001), to: at('2001:db8::10', 4500) };
+    await plane.apply({ put: [pinned({ pin: six, exempt: [] })] });
+    t.same(await plane.observePins(), [none]);
+    t.same(await plane.reconcile([device('wg-a'), pinned({ pin: six, exempt: [] })]), { repaired: [], removed: [] });
+    await plane.apply({ put: [pinned({ pin: undefined })] });
+    t.same(await plane.observePins(), []);
+    t.same(await plane.inventory(), inventory, 'nothing is left of it');
+    await plane.apply({ put: [pinned()] });
+    await plane.apply({ remove: ['full-tunnel/wg-a' as UnitId, 'device/wg-a' as UnitId] });
+    t.same(await plane.inventory(), []);
+    t.same(await plane.observePins(), []);
+  });
+
+  t.test('a device’s packets are counted, and there are none without it', async (t) => {
+    const plane = await open(t);
+    t.equal(await subject.trafficOf(plane, name('wg-a')), undefined);
+    await plane.apply({ put: [device('wg-a')] });
+    t.match(await subject.trafficOf(plane, name('wg-a')), { rxPackets: 0, txPackets: Number });
+  });
+
+  t.test('resetting connections is no error, whether or not there are any', async (t) => {
+    const plane = await open(t);
+    await plane.resetConnections([]);
+    await plane.resetConnections([ip('10.200.0.2'), ip('fd7a:7670:6e64::2')]);
+  });
+
   t.test('what must not reach the kernel is refused and changes nothing', async (t) => {
     const plane = await open(t);
     const bad: Unit[] = [
       peer('wg-none', 2),
       egress('wg-none'),
       fullTunnel('wg-none'),
+      fullTunnel('wg-a', { table: 254 }),
+      fullTunnel('wg-a', { pin: { from: PIN.from, to: at('2001:db8::1', 1) } }),
+      fullTunnel('wg-a', { pin: { from: PIN.from, to: PIN.from } }),
+      fullTunnel('wg-a', { pin: { from: PIN.from, to: at('127.0.0.1', 53) } }),
+      fullTunnel('wg-a', { pin: { from: PIN.from, to: at('1.2.3.4', 0) } }),
       device('wg a' as string),
       device('wg-a', { mtu: 10 }),
       device('wg-a', { privateKey: 'short' as never }),
@@ -176,6 +272,8 @@ export function dataPlaneContract(t: Test, subject: Subject): void {
     for (const unit of bad) {
       await t.rejects(plane.apply({ put: [unit] }), { code: 'bad-config' }, JSON.stringify(unit));
     }
+    const pair = [device('wg-a'), device('wg-b'), fullTunnel('wg-a'), fullTunnel('wg-b')];
+    await t.rejects(plane.apply({ put: pair }), { code: 'bad-config', message: /table 51820 is that of/ });
     await t.rejects(plane.reconcile([relay(40_001, { vouched: [ip('127.0.0.1')] })]), { code: 'bad-config' });
     t.same(await plane.inventory(), []);
   });
@@ -219,6 +317,9 @@ export function dataPlaneContract(t: Test, subject: Subject): void {
       peer('wg-a', 2, { keepalive: 3, allowedIps: cidrs('10.200.1.2/32') }),
       fullTunnel('wg-b', { table: 300, ipv6: 'block', exempt: [] }),
       fullTunnel('wg-a', { table: 299, sources: [ip('10.200.0.9')] }),
+      fullTunnel('wg-a', { use: 'standby', table: 299, sources: [ip('10.200.0.9')], pin: PIN }),
+      fullTunnel('wg-b', { use: 'retiring', exempt: [], pin: { from: PIN.to, to: PIN.from } }),
+      fullTunnel('wg-b', { use: 'dead' }),
       egress('wg-a', { ipv6: false }),
       relay(40_001, { vouched: [ip('198.51.100.21'), ip('198.51.100.22')] }),
       relay(40_001, { localIp: ip('2001:db8::1'), vouched: [], next: { kind: 'pair', port: port(40_005) } }),

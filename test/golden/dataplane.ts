@@ -5,6 +5,7 @@ import { merge } from '../../dataplane/change-queue.js';
 import { linkLines } from '../../dataplane/devices.js';
 import { renderArpTable, renderFilterTable } from '../../dataplane/filter-text.js';
 import { parseElements } from '../../dataplane/nft.js';
+import { renderPinTable } from '../../dataplane/pins-text.js';
 import { relayElements, renderRelayChange, renderRelayTable } from '../../dataplane/relay-text.js';
 import { parseRoutes, parseRules } from '../../dataplane/routing.js';
 import { PROTOCOL, planRouting, type Routing, renderRouting } from '../../dataplane/routing-text.js';
@@ -56,7 +57,19 @@ const tunnel = fullTunnel('wg-client', {
     { protocol: 'tcp', endpoint: at('2001:db8::1', 443) },
   ],
 });
-const standby = fullTunnel('wg-client2', { table: 51_830, sources: [ip('10.200.0.3')], ipv6: 'block', exempt: [] });
+const standby = fullTunnel('wg-client2', {
+  use: 'standby',
+  table: 51_830,
+  sources: [ip('10.200.0.3')],
+  ipv6: 'block',
+  exempt: [],
+});
+const dead = { ...tunnel, use: 'dead' as const };
+const pinned = {
+  ...tunnel,
+  pin: { from: at('198.51.100.1', 40_001), to: at('203.0.113.10', 4500) },
+};
+const pinned6 = { ...tunnel, pin: { from: at('2001:db8::1', 40_001), to: at('2001:db8:10::2', 4500) } };
 
 const batch = ({ main, rules6 }: { readonly main: readonly string[]; readonly rules6: readonly string[] }): string =>
   `${['# ip -batch', ...main, '# ip -6 -batch', ...rules6].join('\n')}\n`;
@@ -90,9 +103,18 @@ golden(
   'guard.nft',
   renderFilterTable('vpnd_client', [tunnel, standby]) + renderArpTable('vpnd_client', [tunnel, standby]),
 );
+golden('guard-dead.nft', renderFilterTable('vpnd_client', [dead, { ...standby, use: 'active' }]));
+golden(
+  'pin.nft',
+  [pinned, pinned6].map((unit) => renderPinTable('vpnd_client_pin_51820', { unit, listenPort: port(51_999) })).join(''),
+);
 const both = renderRouting([tunnel, standby], [4, 6]);
 golden('routing-up.ip', batch(planRouting(NOTHING, both, PROTOCOL.client)));
 golden('routing-down.ip', batch(planRouting(both, NOTHING, PROTOCOL.client)));
+const swapped = renderRouting([dead, { ...standby, use: 'active' }], [4, 6]);
+golden('routing-swap.ip', batch(planRouting(both, swapped, PROTOCOL.client)));
+const held = renderRouting([dead, standby], [4, 6]);
+golden('routing-hold.ip', batch(planRouting(swapped, held, PROTOCOL.client)));
 golden(
   'routing-moves.ip',
   batch(
@@ -121,7 +143,7 @@ const state: PeerState = {
   rxBytes: 0,
   txBytes: 0,
 };
-const held: DeviceState = { privateKey: undefined, listenPort: 0, peers: new Map([[state.publicKey, state]]) };
+const holds: DeviceState = { privateKey: undefined, listenPort: 0, peers: new Map([[state.publicKey, state]]) };
 const now = instantOf(Date.UTC(2026, 0, 1));
 const plan = (more: object, before = peer('wg-a', 2, { endpoint: at('198.51.100.9', 5000) })) =>
   planPeer(peer('wg-a', 2, { presharedKey: state.presharedKey, keepalive: 25, ...more }), state, before, now);
@@ -138,7 +160,7 @@ const changes = {
   ],
 };
 golden('wireguard.uapi', renderUapi(changes));
-golden('wireguard.conf', renderConf(changes, held));
+golden('wireguard.conf', renderConf(changes, holds));
 golden('link.ip', `${linkLines(device('wg-exit'), 'vpnd:exit', undefined).join('\n')}\n`);
 
 t.test('a peer that is right is not touched, wherever it has roamed to', async (t) => {
