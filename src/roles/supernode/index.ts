@@ -1,7 +1,9 @@
+import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { SupernodeConfig } from '../../config/types.js';
 import { newCommand } from '../../core/commands.js';
 import { CommandExecutor } from '../../core/executor.js';
 import { type RankingContext, rankExits } from '../../core/ranking.js';
+import type { DrainProgressSchema, DrainRequest } from '../../gen/vpnd/v1/admin_pb.js';
 import type { Desired } from '../../model/command.js';
 import { NO_LOAD, type SupernodeInfo } from '../../model/directory.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
@@ -10,12 +12,13 @@ import type {
   AddressPlan,
   InfoAnswer,
   InfoQuestion,
+  MoveSessionsRequest,
   Renewal,
   RenewalResult,
   RequestExitPeerRequest,
 } from '../../model/messages.js';
 import { err, ok } from '../../model/result.js';
-import { type Millis, seconds } from '../../model/time.js';
+import { type Millis, ms, seconds } from '../../model/time.js';
 import { type ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
 import { Changes } from '../common/changes.js';
 import { History } from '../common/history.js';
@@ -26,17 +29,21 @@ import { adopted, reconcileRegularly } from '../common/reconciler.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { BackSessions, RelayPorts } from './back.js';
 import { Carrier, withoutCarried } from './carrier.js';
+import { Drain, type MoveWish } from './drain.js';
 import { ExitBook } from './exits.js';
 import { FrontSessions } from './front.js';
 import { Mesh } from './mesh.js';
 import { supernodeProjection } from './plane.js';
 import { Reflector } from './reflector.js';
 import { supernodeStatus } from './status.js';
+import { Uplinks } from './uplinks.js';
 
 const PLAN_FACT = 'address-plan';
 /** Candidates each other supernode is asked for. */
 const CANDIDATES = 4;
 const LIST_LIMIT = 50;
+/** The other one only passes it on. */
+const MOVE_TIMEOUT: Millis = seconds(5);
 const NO_EXIT =
   'this supernode may not be an exit: enrol it with a token made with vpnd token create --role supernode --egress';
 
@@ -85,8 +92,7 @@ export async function startSupernode(
       news: (news) => {
         if (news.kind !== 'directory') return;
         mesh.learn(news.supernodes);
-        streams.broadcast('exit', news);
-        streams.broadcast('client', news);
+        tellDirectory();
       },
       certified: () => server?.renewed(),
       changed: () => changes.notify(),
@@ -157,7 +163,7 @@ export async function startSupernode(
     metrics,
     regions: () => [...new Set([...mesh.regions(), member.membership().region])].sort(),
     rank: async (peer, request) => {
-      const ask = { ...request, limit: CANDIDATES };
+      const ask = { ...request, limit: CANDIDATES + request.avoidExits.length };
       const context = rankingContext(peer);
       const there = await mesh.candidates(ask);
       return rankExits([...exits.all(), ...there], request, context);
@@ -178,6 +184,31 @@ export async function startSupernode(
     record: (session) => executor.session(session),
     reproject: (session, change) => executor.reproject(session, change),
     offer: (client, message) => streams.offer(client, message),
+  });
+  const moves = {
+    self,
+    clock,
+    log,
+    back,
+    askToMove,
+    moveAt: (supernode: PeerId, request: MoveSessionsRequest) =>
+      mesh.call(supernode, 'moveSessions', request, MOVE_TIMEOUT),
+  };
+  const uplinks = new Uplinks({ ...moves, exits });
+  const drain = new Drain({
+    ...moves,
+    random,
+    history,
+    front,
+    streams: () => streams,
+    elsewhere: () => mesh.anyServing(),
+    next: () => mesh.next(),
+    announce: () => {
+      // Base may be away: it hears when this supernode's stream is back, and peers hear it from here in any case.
+      member.upstream.tell({ kind: 'supernode', supernode: ownInfo() });
+      tellDirectory();
+    },
+    changed: () => changes.notify(),
   });
   const streams: StreamManager = new StreamManager(
     {
@@ -200,16 +231,19 @@ export async function startSupernode(
       },
       datagrams: (peer, session, packets) => carrier.datagrams(peer.id, session, packets),
       welcome: async (peer) => ({
-        supernodes: near(member.supernodes(), peer),
+        supernodes: near(directory(), peer),
         addressPlan:
           peer.role === 'exit' && plan !== undefined ? { ...plan, blocksIpv4: [], blocksIpv6: [] } : undefined,
       }),
-      authorize: (peer) =>
-        peer.role === 'exit' && plan === undefined
+      authorize: (peer) => {
+        if (!drain.takes(peer)) return err(drain.refusal());
+        return peer.role === 'exit' && plan === undefined
           ? err(new VpndError('full', 'this supernode has not got its addresses from base yet', { retryable: true }))
-          : ok(undefined),
+          : ok(undefined);
+      },
       exitRequest: (peer, request) => {
         if (peer.role !== 'client') throw new VpndError('forbidden', 'only clients ask for an exit');
+        if (drain.draining) throw drain.refusal();
         return front
           .request(peer, request)
           .then((grant) => {
@@ -230,6 +264,9 @@ export async function startSupernode(
           front.established(peer.id, news.session, news.took);
         } else if (news.kind === 'problem') {
           log.warn('a peer reports a problem', { peer_id: peer.id, code: news.code, reason: news.message });
+          if (peer.role !== 'exit') return;
+          if (news.code === 'uplink-down') uplinks.told(peer, 'down');
+          else if (news.code === 'uplink-up') uplinks.told(peer, 'up');
         }
       },
     },
@@ -252,10 +289,14 @@ export async function startSupernode(
       unary: {
         requestExitPeer: async (request, { certified }) => {
           mustBeSupernode(certified);
+          if (drain.draining) throw drain.refusal();
           return { exits: exits.fitting(request) };
         },
         openSession: async (request, { certified }) => {
-          const opened = await back.open(mustBeSupernode(certified), request);
+          const origin = mustBeSupernode(certified);
+          // Those that are here are renewed until they have gone.
+          if (drain.draining && !back.all().some((one) => one.session === request.session)) throw drain.refusal();
+          const opened = await back.open(origin, request);
           history.record('session-opened', 'at an exit here', request.session);
           return opened;
         },
@@ -263,6 +304,10 @@ export async function startSupernode(
           const isOpen = executor.session(request.session) !== undefined;
           await back.close(mustBeSupernode(certified), request);
           if (isOpen) history.record('session-closed', 'at an exit here', request.session);
+          return {};
+        },
+        moveSessions: async (request, { certified }) => {
+          moveSessions(mustBeSupernode(certified), request);
           return {};
         },
       },
@@ -281,9 +326,10 @@ export async function startSupernode(
 
   return {
     local: {
-      status: () => supernodeStatus({ config, ports, member, streams, front, back, relayPorts, plan, server }),
+      status: () => supernodeStatus({ config, ports, member, streams, front, back, relayPorts, plan, server, drain }),
       statusChanged: (signal) => changes.next(signal),
       ...history.local,
+      drain: (request, signal) => drainFor(request, signal),
     },
     health: () => {
       // Base may be down: peers connect, reconnect and get exits all the same.
@@ -291,6 +337,8 @@ export async function startSupernode(
       return { ok: true, detail: `${streams.count()} streams; base: ${link.detail}` };
     },
     stop: async () => {
+      await drain.leave(config.drainTimeout);
+      drain.stop();
       await gauges.stop();
       await reconciler.stop();
       await front.stop();
@@ -313,6 +361,48 @@ export async function startSupernode(
     store.facts.put(PLAN_FACT, next);
     front.usePlan(next);
     if (config.egress) await executor.reconcile();
+  }
+
+  /** Everybody as base published them, and this supernode as it is. */
+  function directory(): readonly SupernodeInfo[] {
+    return member.supernodes().map((one) => (one.id === self ? { ...one, draining: drain.draining } : one));
+  }
+
+  function tellDirectory(): void {
+    const news = { kind: 'directory', supernodes: directory() } as const;
+    streams.broadcast('exit', news);
+    streams.broadcast('client', news);
+  }
+
+  function askToMove(sessions: ReadonlySet<SessionId>, wish: MoveWish): void {
+    for (const one of front.all().filter(({ session }) => sessions.has(session))) {
+      const desired: Desired = { kind: 'rotate-peer', ...wish };
+      streams
+        .command(one.client, newCommand(random, one.session, one.generation, config.lease, desired))
+        .catch((thrown) =>
+          log.info('a client could not be asked to move', { session_id: one.session, code: toVpndError(thrown).code }),
+        );
+    }
+  }
+
+  /** Only the supernode of a session's exit has a say about it. */
+  function moveSessions(caller: PeerId, { sessions, reason, leaveExit, urgent }: MoveSessionsRequest): void {
+    const wanted = new Set(sessions);
+    const theirs = front.all().filter((one) => one.supernode === caller && wanted.has(one.session));
+    for (const exit of new Set(theirs.map((one) => one.exit))) {
+      const some = new Set(theirs.filter((one) => one.exit === exit).map((one) => one.session));
+      askToMove(some, { reason, leaveSupernode: false, urgent, avoidExits: leaveExit ? [exit] : [] });
+    }
+  }
+
+  async function* drainFor(
+    request: DrainRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<MessageInitShape<typeof DrainProgressSchema>> {
+    const asked = Number(request.timeoutMs);
+    const limit = asked > 0 ? ms(asked) : config.drainTimeout;
+    await drain.begin({ force: limit === 0 });
+    yield* drain.watch(limit, signal);
   }
 
   function ended(session: SessionId, why: 'disconnect' | 'expired'): void {
@@ -385,7 +475,7 @@ export async function startSupernode(
       addresses: config.advertise,
       relayIps: config.relayIps,
       probePort: config.probePort,
-      draining: false,
+      draining: drain.draining,
       load: load(),
     };
   }

@@ -109,6 +109,19 @@ export class Mesh {
     return this.#ask(leaving, request);
   }
 
+  /** Whether any other supernode answers and takes sessions: one that drains refuses. */
+  async anyServing(): Promise<boolean> {
+    const nothing = { region: undefined, country: undefined, pool: undefined, exit: undefined };
+    const question = { ...nothing, minMbps: undefined, maxLatency: undefined, limit: 1 };
+    const asked = this.usable()
+      .slice(0, ASK_AT_MOST)
+      .map((one) => this.call(one.id, 'requestExitPeer', question, ASK_TIMEOUT));
+    return Promise.any(asked).then(
+      () => true,
+      () => false,
+    );
+  }
+
   #drains({ id, draining }: SupernodeInfo): boolean {
     return draining || this.#saidSo(id);
   }

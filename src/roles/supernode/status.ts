@@ -9,6 +9,7 @@ import type { Member } from '../common/member.js';
 import { nodeStatus, type StatusInit, wirePath, wireRole } from '../common/status.js';
 import type { ForwardingPorts } from '../ports.js';
 import type { BackSessions, RelayPorts } from './back.js';
+import type { Drain } from './drain.js';
 import type { FrontSessions } from './front.js';
 
 export interface SupernodeView {
@@ -21,6 +22,7 @@ export interface SupernodeView {
   readonly relayPorts: RelayPorts;
   readonly plan: AddressPlan | undefined;
   readonly server: Server;
+  readonly drain: Drain;
 }
 
 /** A supernode's status: who is connected, which sessions it carries. No address of a peer is in it. */
@@ -29,6 +31,14 @@ export async function supernodeStatus(view: SupernodeView): Promise<StatusInit> 
   const common = nodeStatus('supernode', config, ports, member);
   const problems = [...(common.problems ?? [])];
   if (plan === undefined) problems.push('base has leased no addresses yet: no session can be opened');
+  const { draining } = view.drain;
+  const left = view.drain.progress();
+  if (draining)
+    problems.push(
+      left.done
+        ? 'out of service: everybody has gone elsewhere; start it again to have it serve'
+        : `being taken out of service: ${left.sessions} sessions are still here`,
+    );
   return {
     ...common,
     problems,
@@ -46,6 +56,7 @@ export async function supernodeStatus(view: SupernodeView): Promise<StatusInit> 
     facts: {
       listening: formatHostPort(view.server.address),
       relay_ports: `${config.relayPorts.from}-${config.relayPorts.to}, ${relayPorts.taken} in use`,
+      draining: draining ? 'yes' : 'no',
       egress: config.egress ? 'on' : 'off',
       blocks: plan?.blocksIpv4.join(' ') ?? '',
     },
