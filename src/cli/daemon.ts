@@ -36,11 +36,12 @@ const ABOUT: Record<
   client: {
     summary: 'run the client that `vpnd up` talks to',
     description: 'Runs the client daemon in the foreground. It changes nothing until `vpnd up` asks for an exit.',
-    examples: ['vpnd client --join vpnd1…', 'vpnd client --privacy private'],
+    examples: ['vpnd client --join vpnd1…', 'vpnd client --privacy private', 'vpnd client --rotate-every 1h'],
   },
 };
 
-export function daemonCommand(program: Command, role: Role, io: Io): void {
+/** The command that runs a role; answered so that others can stand below it. */
+export function daemonCommand(program: Command, role: Role, io: Io): Command {
   const { summary, description, examples } = ABOUT[role];
   const command = program.command(role).summary(summary).description(description);
   command.option('--config <file>', `configuration file in TOML (default: /etc/vpnd/${role}.toml where it exists)`);
@@ -67,6 +68,7 @@ export function daemonCommand(program: Command, role: Role, io: Io): void {
     const { runDaemon } = await import('./run-daemon.js');
     await runDaemon(config, io);
   });
+  return command;
 }
 
 function flagFor(option: Option<unknown>): Flag {

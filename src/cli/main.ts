@@ -4,8 +4,12 @@ import { cleanCommand } from './clean.js';
 import { daemonCommand } from './daemon.js';
 import { doctorCommand } from './doctor.js';
 import { downCommand } from './down.js';
+import { drainCommand } from './drain.js';
+import { eventsCommand } from './events.js';
 import { exitsCommand } from './exits.js';
 import { type ExitStatus, type Io, processIo, reportFailure } from './io.js';
+import { pathCommand } from './path.js';
+import { rotateCommand } from './rotate.js';
 import { statusCommand } from './status.js';
 import { tokenCommand } from './token.js';
 import { upCommand } from './up.js';
@@ -36,16 +40,24 @@ function build(io: Io, outcome: { status: ExitStatus }): Command {
     .helpCommand('help [command]', 'show the help of a command')
     .showSuggestionAfterError(true)
     .exitOverride()
+    // What stands after a command is for it: `vpnd supernode drain` has flags of the names that `vpnd supernode` has.
+    .enablePositionalOptions()
     // Commander's own errors are thrown and printed above, as one line.
     .configureOutput({ writeOut: io.out, writeErr: () => {}, outputError: () => {} })
     .addHelpText(
       'after',
       '\nExamples:\n  vpnd client --join-file token   run the client, enrolling at the first start\n  vpnd up --region eu             go online through an exit in eu\n  vpnd status                     see what happens\n  vpnd doctor                     see what is missing on this machine',
     );
-  for (const role of ROLES) daemonCommand(program, role, io);
+  for (const role of ROLES) {
+    const command = daemonCommand(program, role, io);
+    if (role === 'supernode') drainCommand(command, io, outcome);
+  }
   upCommand(program, io);
   downCommand(program, io);
   statusCommand(program, io);
+  eventsCommand(program, io);
+  rotateCommand(program, io);
+  pathCommand(program, io);
   exitsCommand(program, io);
   tokenCommand(program, io);
   doctorCommand(program, io, outcome);

@@ -37,15 +37,16 @@ export function statusCommand(program: Command, io: Io): void {
     });
 }
 
-const json = (status: NodeStatus): string =>
+/** Complete, as one line. */
+export const statusJson = (status: NodeStatus): string =>
   `${toJsonString(NodeStatusSchema, status, { alwaysEmitImplicit: true })}\n`;
 
 function print(status: NodeStatus, options: StatusOptions, io: Io): void {
-  io.out(options.json ? json(status) : statusText(status, Date.now()));
+  io.out(options.json ? statusJson(status) : statusText(status, Date.now()));
 }
 
 async function follow(api: LocalApi, io: Io, signal: AbortSignal): Promise<void> {
-  for await (const status of api.watch(signal)) io.out(json(status));
+  for await (const status of api.watch(signal)) io.out(statusJson(status));
 }
 
 async function redraw(api: LocalApi, io: Io, signal: AbortSignal): Promise<void> {

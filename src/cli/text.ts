@@ -46,6 +46,10 @@ export function bytes(count: number): string {
 export const moment = (epochMs: number): string =>
   epochMs === 0 ? '-' : `${new Date(epochMs).toISOString().slice(0, 16).replace('T', ' ')} UTC`;
 
+/** `2025-03-01 12:00:09 UTC`. */
+export const second = (epochMs: number): string =>
+  `${new Date(epochMs).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
+
 export const latency = (value: number): string =>
   value > 0 ? `${value < 10 ? value.toFixed(1) : Math.round(value)} ms` : '-';
 

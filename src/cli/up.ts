@@ -1,13 +1,13 @@
 import { toJsonString } from '@bufbuild/protobuf';
 import type { Command } from 'commander';
 import { amount, country, duration, oneOf, type Parse, region } from '../config/values.js';
-import { NodeStatusSchema } from '../gen/vpnd/v1/admin_pb.js';
+import { type NodeStatus, NodeStatusSchema } from '../gen/vpnd/v1/admin_pb.js';
 import { Privacy } from '../gen/vpnd/v1/types_pb.js';
-import { VpndError } from '../model/errors.js';
 import { hours, seconds } from '../model/time.js';
 import { type DaemonChoice, findDaemon, withDaemonChoice } from './find-daemon.js';
 import { type Io, UsageError } from './io.js';
-import { pathLine } from './status-text.js';
+import { withPatience } from './patience.js';
+import { activeSession, tunnelLine } from './status-text.js';
 import { latency } from './text.js';
 
 interface UpOptions extends DaemonChoice {
@@ -32,7 +32,7 @@ export function upCommand(program: Command, io: Io): void {
     .option('--exit <id>', 'this exit: its peer id, or an unambiguous beginning of it')
     .option(
       '--privacy <mode>',
-      "auto: the fastest path; private: always two supernodes (default: the daemon's setting)",
+      "auto: direct where it works, else relayed; direct: try hard to go direct; private: never, always two supernodes (default: the daemon's setting)",
     )
     .option('--min-mbps <number>', 'an exit that lends at least this bandwidth')
     .option('--max-latency <duration>', 'an exit within this round trip, such as 80ms')
@@ -48,44 +48,35 @@ export function upCommand(program: Command, io: Io): void {
         country: check('--country', options.country, country) ?? '',
         pool: options.pool ?? '',
         exit: options.exit ?? '',
-        privacy: PRIVACY[check('--privacy', options.privacy, oneOf('auto', 'private')) ?? 'unspecified'],
+        privacy: PRIVACY[check('--privacy', options.privacy, oneOf('auto', 'direct', 'private')) ?? 'unspecified'],
         minMbps: check('--min-mbps', options.minMbps, amount) ?? 0,
         maxLatencyMs: check('--max-latency', options.maxLatency, duration(seconds(0.001), seconds(60))) ?? 0,
       };
       const limit = check('--timeout', options.timeout, duration(seconds(0.1), hours(1))) ?? seconds(30);
       const api = await findDaemon(options, 'client', io);
-      const stop = new AbortController();
-      const unlisten = io.onSignal(() => stop.abort());
-      const patience = AbortSignal.timeout(limit);
-      try {
-        const status = await api.up(request, AbortSignal.any([patience, stop.signal]));
-        io.out(options.json ? `${toJsonString(NodeStatusSchema, status)}\n` : summary(status));
-      } catch (thrown) {
-        if (patience.aborted) {
-          throw new VpndError('timeout', `no exit within ${options.timeout}; \`vpnd status\` tells what is wrong`, {
-            cause: thrown,
-          });
-        }
-        throw thrown;
-      } finally {
-        unlisten();
-      }
+      const status = await withPatience(
+        io,
+        limit,
+        `no exit within ${options.timeout}; \`vpnd status\` tells what is wrong`,
+        (signal) => api.up(request, signal),
+      );
+      io.out(options.json ? `${toJsonString(NodeStatusSchema, status)}\n` : summary(status));
     });
 }
 
 const PRIVACY = {
   auto: Privacy.AUTO,
+  direct: Privacy.DIRECT,
   private: Privacy.PRIVATE,
   unspecified: Privacy.UNSPECIFIED,
 } as const;
 
-function summary(status: Parameters<typeof toJsonString<typeof NodeStatusSchema>>[1]): string {
-  const session = status.sessions[0];
-  if (session === undefined) return 'up\n';
-  const place = [session.exitRegion, session.exitCountry].filter(Boolean).join(', ');
+function summary(status: NodeStatus): string {
+  const session = activeSession(status);
+  if (session === undefined) return 'no session\n';
   const first = session.firstPacketMs > 0 ? `, first packet after ${latency(session.firstPacketMs)}` : '';
   const ipv6 = session.ipv6 ? '' : '; the exit has no IPv6, so IPv6 is blocked here';
-  return `up: ${pathLine(session)}${place ? ` (${place})` : ''}${first}${ipv6}\n`;
+  return `${session.state}: ${tunnelLine(status)}${first}${ipv6}\n`;
 }
 
 /** A flag's value, or a UsageError that names the flag. */

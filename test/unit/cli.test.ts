@@ -7,44 +7,18 @@ import { fileURLToPath } from 'node:url';
 import { create } from '@bufbuild/protobuf';
 import t from 'tap';
 import { findSocket } from '../../src/cli/find-daemon.js';
-import { main } from '../../src/cli/main.js';
 import { pathLine, statusText } from '../../src/cli/status-text.js';
 import { age, bytes, plain, table } from '../../src/cli/text.js';
 import { NodeStatusSchema, SessionStatusSchema } from '../../src/gen/vpnd/v1/admin_pb.js';
 import { Path, Role as WireRole } from '../../src/gen/vpnd/v1/types_pb.js';
+import type { Role } from '../../src/model/role.js';
 import type { LocalHandlers } from '../../src/transport/local-api.js';
 import { serveLocalApi } from '../../src/transport/local-api-server.js';
+import { oneLine, type Ran, serveDaemon, stack, vpnd } from '../support/command-line.js';
 
 const BIN = fileURLToPath(new URL('../../bin/vpnd.js', import.meta.url));
 const dir = mkdtempSync(join(tmpdir(), 'vpnd-cli-'));
 t.teardown(() => rmSync(dir, { recursive: true }));
-
-interface Ran {
-  readonly status: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-/** A command line run in this process: the same code without the start of an interpreter. */
-async function vpnd(args: readonly string[], env: Record<string, string> = {}): Promise<Ran> {
-  let out = '';
-  let err = '';
-  const status = await main(args, {
-    out: (text) => {
-      out += text;
-    },
-    err: (text) => {
-      err += text;
-    },
-    env: { ...env },
-    interactive: false,
-    exitNow: (code) => {
-      throw new Error(`exit ${code}`);
-    },
-    onSignal: () => () => {},
-  });
-  return { status, out, err };
-}
 
 /** The compiled command as a user runs it. */
 function spawned(args: readonly string[], env: Record<string, string> = {}): Promise<Ran> {
@@ -62,9 +36,6 @@ function spawned(args: readonly string[], env: Record<string, string> = {}): Pro
   });
 }
 
-const oneLine = /^vpnd: [^\n]+\n$/;
-const stack = /\n\s+at |\.js:\d+/;
-
 t.test('every command explains itself, with examples', async (t) => {
   const commands = [
     [],
@@ -78,6 +49,10 @@ t.test('every command explains itself, with examples', async (t) => {
     ['exits'],
     ['doctor'],
     ['clean'],
+    ['events'],
+    ['rotate'],
+    ['path'],
+    ['supernode', 'drain'],
     ['token', 'create'],
     ['token', 'list'],
     ['token', 'revoke'],
@@ -119,7 +94,7 @@ t.test('wrong usage is one line, a hint and status 2', async (t) => {
     [['token'], /see `vpnd token --help`/],
     [['up', 'eu'], /too many arguments/],
     [['up', '--timeout', 'soon'], /--timeout: 'soon' is not a duration/],
-    [['up', '--privacy', 'much'], /--privacy: 'much' is not one of auto, private/],
+    [['up', '--privacy', 'much'], /--privacy: 'much' is not one of auto, direct, private/],
     [['status', '--role', 'boss'], /--role: 'boss' is not one of base, supernode, exit, client/],
     [['token', 'create', '--role', 'base', '--region', 'eu'], /--role: 'base' is not one of supernode, exit, client/],
     [['token', 'create', '--role', 'exit'], /--region/],
@@ -169,14 +144,7 @@ t.test('configuration comes from flags, variables and a file, and --check tells 
   );
 });
 
-async function daemon(handlers: LocalHandlers, role: 'client' | 'base' = 'client') {
-  const socket = join(dir, `${role}-${Math.random().toString(36).slice(2)}.sock`);
-  const quiet = () => {};
-  const log = { debug: quiet, info: quiet, warn: quiet, error: quiet, child: () => log };
-  const server = await serveLocalApi({ socket, role, handlers, log });
-  t.teardown(() => server.close());
-  return socket;
-}
+const daemon = (handlers: LocalHandlers, role: Role = 'client') => serveDaemon(t, handlers, role);
 
 const session = create(SessionStatusSchema, {
   sessionId: '0123456789abcdef0123456789abcdef',
