@@ -5,9 +5,9 @@ MAKEFLAGS += --no-print-directory
 BIN := node_modules/.bin
 # SUM=no leaves the closing total to a caller that adds up several runs.
 RUN := node --enable-source-maps dist/test/run.js $(if $(filter no,$(SUM)),--no-sum)
-export HOLD
+export HOLD RUNS
 
-.PHONY: help setup demo test check unit host kernel bench-session clean
+.PHONY: help setup demo test check unit host kernel bench-session bench-recovery nat-table clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,6 +39,12 @@ kernel: setup ## what test/kernel/files.txt lists, in a virtual machine with ker
 
 bench-session: setup ## how fast sessions open, and what forwarding and idle clients cost
 	@node --enable-source-maps dist/bench/session.js
+
+bench-recovery: setup ## what sessions survive, and for how long traffic stands still; RUNS=30 for the figures in docs
+	@node --enable-source-maps dist/bench/recovery.js $(EVENTS)
+
+nat-table: setup ## which pair of NAT kinds gives which path, tried with real daemons
+	@node --enable-source-maps dist/bench/nat-table.js
 
 clean: ## remove what killed tests left in the system, and everything built
 	@scripts/clean

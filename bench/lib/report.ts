@@ -25,10 +25,13 @@ export interface Result<Summary = unknown> {
 /** Beneath the directory that the benchmark runs in, which is the checkout when `make` runs it. */
 const RESULTS = resolve('bench/results');
 
+/** Where the result of this name is kept. */
+export const resultFile = (name: string): string => join(RESULTS, `${name}.json`);
+
 /** Keeps a result under its name and answers with the file. */
 export function keep(result: Result, machine: Machine): string {
   mkdirSync(RESULTS, { recursive: true });
-  const file = join(RESULTS, `${result.name}.json`);
+  const file = resultFile(result.name);
   const { name, command, configuration, summary, targets, samples } = result;
   const whole = {
     name,

@@ -10,6 +10,7 @@ import type { OverlayNode } from './node.js';
 export async function killMachine(node: OverlayNode): Promise<void> {
   signalAll(node, 'SIGKILL');
   await node.process.exited;
+  while (node.host.pids().length > 0) await new Promise((resolve) => setTimeout(resolve, 5));
   const left = await node.host.exec(['ip', '-br', 'link', 'show', 'type', 'wireguard']).catch(() => '');
   for (const line of left.split('\n').filter((each) => each !== '')) {
     await node.host.ip(`link del ${line.split(/[\s@]/)[0]}`).catch(() => undefined);

@@ -36,23 +36,11 @@ export interface FleetOptions {
   readonly supernodes: readonly SupernodeSpec[];
   readonly exits: readonly PeerSpec[];
   readonly clients: readonly PeerSpec[];
-  /** Region of the supernode to which an exit's or a client's token belongs, and more arguments for all of a role. */
+  /** More arguments for all of a role. */
   readonly exitArgs?: readonly string[];
   readonly clientArgs?: readonly string[];
   readonly supernodeArgs?: readonly string[];
   readonly tell?: (step: string) => void;
-}
-
-/** One session as `vpnd status --json` shows it. */
-export interface SessionStatus {
-  readonly sessionId: string;
-  readonly state: string;
-  readonly path?: string;
-  readonly use?: string;
-  readonly exitId?: string;
-  readonly supernodeId?: string;
-  readonly device?: string;
-  readonly lastChange?: string;
 }
 
 interface Placed {
@@ -161,19 +149,12 @@ export class Fleet {
     return this.#home(name, { nat });
   }
 
-  /** The exits' and supernodes' ids as `status` names them, by the names given here. */
-  async ids(): Promise<ReadonlyMap<string, string>> {
+  /** Names given here by the ids that the nodes have. Every daemon must run. */
+  async names(): Promise<ReadonlyMap<string, string>> {
     const named = await Promise.all(
-      [...this.#placed].map(async ([name, { node }]) => {
-        const { peerId } = await node.json<{ peerId: string }>('status');
-        return [peerId, name] as const;
-      }),
+      [...this.#placed].map(async ([name, { node }]) => [(await node.api.status()).peerId, name] as const),
     );
     return new Map(named);
-  }
-
-  async sessions(name: string): Promise<readonly SessionStatus[]> {
-    return (await this.node(name).json<{ sessions: SessionStatus[] }>('status')).sessions;
   }
 
   /** The address that the web server sees a machine's request come from; throws with what went wrong. */

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { type LocalApi, localClient } from '../../src/transport/local-api-client.js';
 import type { Host, RunResult, Spawned } from '../lab/index.js';
 
 export type OverlayRole = 'base' | 'supernode' | 'exit' | 'client';
@@ -35,6 +36,11 @@ export class OverlayNode {
 
   get socket(): string {
     return join(this.stateDir, 'vpnd.sock');
+  }
+
+  /** The same that `vpnd status` and the others ask, without starting a program for it. */
+  get api(): LocalApi {
+    return localClient(this.socket);
   }
 
   /** The running daemon; throws when it was never started. */

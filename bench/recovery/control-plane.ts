@@ -1,0 +1,73 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { killMachine } from '../../chaos/overlay/index.js';
+import { type BedEvent, noneLost, noSessionLost } from './event.js';
+
+/** Servers that go away. Sessions do not need them. */
+
+const REQUEST_LIMIT_MS = 40_000;
+const BASE_AWAY_MS = 30_000;
+
+export const supernodeRestarted: BedEvent = {
+  name: 'supernode-restarted',
+  title: 'daemon of the client’s supernode killed, and started a second later',
+  limits: [noneLost],
+  async once(bed) {
+    const { relay } = await bed.ready({ path: 'private' });
+    const node = bed.node(relay);
+    const event = async () => {
+      await node.crash();
+      await pause(1000);
+      await node.start();
+    };
+    return bed.measure(event, { watchMs: 8000 });
+  },
+};
+
+/**
+ * Half a minute without base, in which another client connects, rotates and loses its exit, and that exit and a
+ * supernode come back: all from what each node has on record.
+ */
+export const baseAway: BedEvent = {
+  name: 'base-away',
+  title: `base killed for ${BASE_AWAY_MS / 1000} s; another client connects, rotates and fails over meanwhile`,
+  limits: [noneLost, noSessionLost],
+  runs: (asked) => Math.min(asked, 10),
+  async once(bed) {
+    const mine = await bed.ready({ path: 'direct' });
+    const other = bed.node('c2');
+    await other.api.down();
+    let failed = 0;
+    const attempt = async (what: () => Promise<unknown>) => {
+      try {
+        await what();
+      } catch {
+        failed++;
+      }
+    };
+    const signal = () => AbortSignal.timeout(REQUEST_LIMIT_MS);
+    bed.undo(async () => {
+      if (!bed.fleet.base.process.running) await bed.fleet.base.start();
+    });
+    const sample = await bed.measure(
+      async () => {
+        const began = performance.now();
+        await bed.fleet.base.crash();
+        await attempt(() => other.api.up({}, signal()));
+        await attempt(() => bed.ready({ path: 'direct' }, 'c2'));
+        await attempt(() => other.api.rotate({}, signal()));
+        await attempt(() => bed.ready({ path: 'direct' }, 'c2'));
+        const { exit } = bed.standing(await other.api.status());
+        if (exit !== mine.exit) {
+          await killMachine(bed.node(exit));
+          await pause(4000);
+          await attempt(() => bed.fleet.seenIp(other.host));
+          await attempt(() => bed.node(exit).start());
+        }
+        await pause(Math.max(0, began + BASE_AWAY_MS - performance.now()));
+        await bed.fleet.base.start();
+      },
+      { watchMs: BASE_AWAY_MS + 3000 },
+    );
+    return { ...sample, sessionsLost: failed };
+  },
+};
