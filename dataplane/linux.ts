@@ -16,7 +16,7 @@ import {
 } from '../src/model/dataplane.js';
 import { toVpndError } from '../src/model/errors.js';
 import { ChangeQueue } from './change-queue.js';
-import { resetConnections } from './connections.js';
+import { countConnections, resetConnections } from './connections.js';
 import { detectEngine, requireHost } from './detect.js';
 import { DeviceUnits, type Step } from './device-units.js';
 import { Devices, type Engine } from './devices.js';
@@ -172,6 +172,10 @@ class LinuxDataPlane implements DataPlane {
 
   async resetConnections(from: readonly IpAddress[]): Promise<void> {
     await resetConnections(this.parts.runner, from, this.options.log);
+  }
+
+  async openConnections(from: readonly IpAddress[]): Promise<number> {
+    return await countConnections(this.parts.runner, from, this.options.log);
   }
 
   async uplinks(): Promise<{ readonly ipv4: boolean; readonly ipv6: boolean }> {

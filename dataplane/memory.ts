@@ -46,6 +46,8 @@ export interface MemoryDataPlane extends DataPlane {
   /** Addresses whose connections have been reset, in order. */
   resets(): readonly IpAddress[];
   setUplinks(uplinks: { readonly ipv4: boolean; readonly ipv6: boolean }): void;
+  /** The local addresses of the connections that are open now, one for each. */
+  setConnections(from: readonly IpAddress[]): void;
   /** Somebody else removes a unit behind vpnd's back. */
   vandalise(id: UnitId): void;
   /** The next `apply` or `reconcile` is rejected with this and changes nothing. */
@@ -75,6 +77,7 @@ class Memory implements MemoryDataPlane {
   readonly #pinned = new Map<InterfaceName, PinPackets>();
   readonly #resets: IpAddress[] = [];
   #uplinks = { ipv4: true, ipv6: true };
+  #connections: readonly IpAddress[] = [];
   #failure: VpndError | undefined;
   #closed = false;
 
@@ -128,6 +131,14 @@ class Memory implements MemoryDataPlane {
 
   async resetConnections(from: readonly IpAddress[]): Promise<void> {
     this.#resets.push(...from);
+  }
+
+  async openConnections(from: readonly IpAddress[]): Promise<number> {
+    return this.#connections.filter((ip) => from.includes(ip)).length;
+  }
+
+  setConnections(from: readonly IpAddress[]): void {
+    this.#connections = from;
   }
 
   async uplinks() {

@@ -100,6 +100,12 @@ export const METRICS = {
     help: 'Kernel state that differed from what was wanted and was put right, by what it was (repairs).',
     labels: ['what'],
   },
+  tunnelChanges: {
+    kind: 'counter',
+    name: 'tunnel_changes_total',
+    help: 'What became of the tunnels of a client: connected, failed over, rotated, moved to another path, lost (changes).',
+    labels: ['what'],
+  },
   reconnects: {
     kind: 'counter',
     name: 'stream_reconnects_total',
@@ -175,6 +181,7 @@ export function openMetrics(): OpenMetrics {
       sessionOpens: counter(METRICS.sessionOpens),
       firstPacketMs: histogram(METRICS.firstPacketMs),
       repairs: counter(METRICS.repairs),
+      tunnelChanges: counter(METRICS.tunnelChanges),
       reconnects: counter(METRICS.reconnects),
       outboxOverflows: counter(METRICS.outboxOverflows),
     },

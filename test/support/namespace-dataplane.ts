@@ -42,6 +42,7 @@ export async function openOnHost(host: Host, options: Options): Promise<HostedDa
     trafficOf: (device) => calls.call('traffic', device) as Promise<DeviceTraffic | undefined>,
     observePins: () => calls.call('observePins') as ReturnType<DataPlane['observePins']>,
     resetConnections: (from) => calls.call('resetConnections', from) as ReturnType<DataPlane['resetConnections']>,
+    openConnections: (from) => calls.call('openConnections', from) as ReturnType<DataPlane['openConnections']>,
     uplinks: () => calls.call('uplinks') as ReturnType<DataPlane['uplinks']>,
     inventory: () => calls.call('inventory') as ReturnType<DataPlane['inventory']>,
     async close() {

@@ -34,6 +34,7 @@ export function testMetrics(): TestMetrics {
     sessionOpens: counter('sessionOpens'),
     firstPacketMs: histogram('firstPacketMs'),
     repairs: counter('repairs'),
+    tunnelChanges: counter('tunnelChanges'),
     reconnects: counter('reconnects'),
     outboxOverflows: counter('outboxOverflows'),
     value: (name) => values.get(name) ?? 0,

@@ -40,6 +40,8 @@ export interface DataPlane {
   observePins(): Promise<readonly PinObservation[]>;
   /** Reset this machine's own TCP connections from these addresses at once, where the kernel can; never rejects. */
   resetConnections(from: readonly IpAddress[]): Promise<void>;
+  /** How many of this machine's own connections (TCP, and connected UDP) leave from these addresses; never rejects. */
+  openConnections(from: readonly IpAddress[]): Promise<number>;
   /** Whether this machine has a default route to the internet, by family. */
   uplinks(): Promise<{ readonly ipv4: boolean; readonly ipv6: boolean }>;
   /** What of vpnd's own is in the kernel now, for shutdown messages, doctor and tests: one line each. */

@@ -22,6 +22,7 @@ export interface Metrics {
   readonly sessionOpens: Counter<'result'>;
   readonly firstPacketMs: Histogram;
   readonly repairs: Counter<'what'>;
+  readonly tunnelChanges: Counter<'what'>;
   readonly reconnects: Counter;
   readonly outboxOverflows: Counter;
 }

@@ -1,9 +1,6 @@
-import type { ClientConfig } from '../../config/types.js';
 import type { Statements } from '../../core/ports/authority.js';
-import { type Cidr, type Endpoint, hostCidr, parseIp } from '../../model/address.js';
+import type { Endpoint } from '../../model/address.js';
 import type { Bytes } from '../../model/bytes.js';
-import type { Unit } from '../../model/dataplane.js';
-import type { SupernodeInfo } from '../../model/directory.js';
 import { VpndError } from '../../model/errors.js';
 import type { PeerId, SessionId } from '../../model/ids.js';
 import type { WireGuardKeyPair, WireGuardPublicKey } from '../../model/keys.js';
@@ -11,7 +8,6 @@ import type { InnerAddresses } from '../../model/offer.js';
 import type { Country, Path, Region } from '../../model/role.js';
 import type { ExitWish, SessionGrant } from '../../model/session.js';
 import { type Instant, type Millis, minutes, plus } from '../../model/time.js';
-import { INNER_MTU } from '../common/exit-units.js';
 
 /** A session as the client keeps it, on disk too, so that a restarted daemon finds its tunnel again. */
 export interface HeldSession {
@@ -26,7 +22,10 @@ export interface HeldSession {
   readonly exitCountry: Country | undefined;
   readonly path: Path;
   readonly via: readonly PeerId[];
+  /** Where WireGuard sends at present. */
   readonly endpoint: Endpoint;
+  /** The supernode's relay port of this session; undefined where it was direct from the start. */
+  readonly relay: { readonly endpoint: Endpoint; readonly path: Path } | undefined;
   readonly keepalive: number;
   readonly inner: InnerAddresses;
   /** Whether the exit carries IPv6. */
@@ -40,8 +39,6 @@ export interface HeldSession {
 
 /** Clocks of exits may be off by so much. */
 const CLOCK_TOLERANCE = minutes(5);
-/** Supernodes a client must reach outside the tunnel: its own, and those it would turn to next. */
-const EXEMPT_SUPERNODES = 8;
 
 /**
  * A grant is worth what its exit signed: the membership must be base's, the offer the exit's, for this session, this
@@ -86,6 +83,7 @@ export function checkGrant(
     path: grant.path,
     via: grant.via,
     endpoint: grant.endpoint,
+    relay: grant.path === 'direct' ? undefined : { endpoint: grant.endpoint, path: grant.path },
     keepalive: grant.keepalive,
     inner: offer.inner,
     ipv6: offer.ipv6,
@@ -105,83 +103,3 @@ function isOverTwo(grant: SessionGrant, exit: PeerId, supervisor: PeerId | undef
 
 const refused = (why: string): VpndError =>
   new VpndError('bad-offer', `the offer was refused: ${why}; the supernode may have changed it`);
-
-/** The device alone, without addresses: made while the request is still under way. */
-export const bareDevice = (config: ClientConfig, keys: WireGuardKeyPair): Unit => ({
-  kind: 'device',
-  name: config.interface,
-  privateKey: keys.privateKey,
-  listenPort: undefined,
-  mtu: INNER_MTU,
-  addresses: [],
-});
-
-/** What a held session asks of the data plane. */
-export function sessionUnits(
-  config: ClientConfig,
-  held: HeldSession,
-  supernodes: readonly SupernodeInfo[],
-): readonly Unit[] {
-  const { inner } = held;
-  return [
-    {
-      ...(bareDevice(config, held.keys) as Extract<Unit, { kind: 'device' }>),
-      addresses: [hostCidr(inner.ipv4), hostCidr(inner.ipv6)],
-    },
-    {
-      kind: 'peer',
-      device: config.interface,
-      publicKey: held.exitKey,
-      presharedKey: undefined,
-      allowedIps: ['0.0.0.0/0' as Cidr, '::/0' as Cidr],
-      endpoint: held.endpoint,
-      keepalive: held.keepalive,
-    },
-    fullTunnel(config, held, supernodes),
-  ];
-}
-
-/**
- * Without a peer but with its routes: traffic is held rather than leaked while a lost session is replaced. The
- * supernodes stay reachable.
- */
-export function holdingUnits(
-  config: ClientConfig,
-  held: HeldSession,
-  supernodes: readonly SupernodeInfo[],
-): readonly Unit[] {
-  return sessionUnits(config, held, supernodes).filter((unit) => unit.kind !== 'peer');
-}
-
-function fullTunnel(config: ClientConfig, held: HeldSession, supernodes: readonly SupernodeInfo[]): Unit {
-  return {
-    kind: 'full-tunnel',
-    device: config.interface,
-    use: 'active',
-    table: config.table,
-    sources: [held.inner.ipv4, held.inner.ipv6],
-    exempt: [{ protocol: 'udp', endpoint: held.endpoint }, ...supernodeEndpoints(supernodes)],
-    ipv6: held.ipv6 ? 'tunnel' : 'block',
-    pin: undefined,
-  };
-}
-
-/**
- * Exact endpoints only: a wider exemption leaks (TunnelCrack, CVE-2023-36672). A supernode dialled by name is reached
- * on its relay addresses, which are the same machine's.
- */
-function supernodeEndpoints(
-  supernodes: readonly SupernodeInfo[],
-): { readonly protocol: 'tcp' | 'udp'; readonly endpoint: Endpoint }[] {
-  const seen = new Map<string, { protocol: 'tcp' | 'udp'; endpoint: Endpoint }>();
-  const add = (protocol: 'tcp' | 'udp', endpoint: Endpoint) =>
-    seen.set(`${protocol}/${endpoint.ip}/${endpoint.port}`, { protocol, endpoint });
-  for (const one of supernodes.slice(0, EXEMPT_SUPERNODES)) {
-    for (const { host, port } of one.addresses) {
-      const literal = parseIp(host);
-      for (const ip of literal.ok ? [literal.value] : one.relayIps) add('tcp', { ip, port });
-    }
-    if (one.probePort !== undefined) for (const ip of one.relayIps) add('udp', { ip, port: one.probePort });
-  }
-  return [...seen.values()];
-}

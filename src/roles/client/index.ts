@@ -1,30 +1,27 @@
 import type { ClientConfig } from '../../config/types.js';
+import { Path as WirePath } from '../../gen/vpnd/v1/types_pb.js';
 import type { ExitCandidate } from '../../model/directory.js';
-import { VpndError } from '../../model/errors.js';
 import type { PeerId } from '../../model/ids.js';
 import { seconds } from '../../model/time.js';
 import { Changes } from '../common/changes.js';
+import { History } from '../common/history.js';
 import type { NodeKeys } from '../common/keys.js';
 import { joinOverlay } from '../common/member.js';
-import { Periodic } from '../common/periodic.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
+import { openCarrier } from './carrier.js';
+import { Connection } from './connection.js';
 import { clientStatus, exitSummaries } from './status.js';
-import { Tunnel } from './tunnel.js';
 import { exitWishOf } from './wish.js';
 
-/** How long `vpnd up` waits for a supernode before it says that none is reached. */
+/** How long `vpnd exits` waits for a supernode before it says that none is reached. */
 const UPSTREAM_LIMIT = seconds(10);
-/** Four candidates of five seconds each, and some more. */
-const REQUEST_LIMIT = seconds(40);
 const ASK_LIMIT = seconds(10);
-/** How long `vpnd down` waits for the supernode that the session belongs to, when another one is connected. */
-const HOMING_LIMIT = seconds(4);
-const CHECK_EVERY = seconds(10);
 
-/** A client: one stream up to a supernode, at most one tunnel. */
+/** A client: a stream to a supernode, another one for its standby, and its tunnels. */
 export async function startClient(config: ClientConfig, ports: ForwardingPorts, keys: NodeKeys): Promise<RunningRole> {
-  const { log, dataplane } = ports;
+  const { log, dataplane, clock, store } = ports;
   const changes = new Changes();
+  const history = new History({ facts: store.facts, clock, log });
   const member = await joinOverlay(
     'client',
     config,
@@ -41,84 +38,91 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
         maxMbps: 0,
         sessionCapacity: 0,
       }),
-      sessions: (supervisor) => tunnel.digest(supervisor),
-      home: () => tunnel.supervisor(),
+      sessions: (supervisor) => connection.digest(supervisor),
+      homes: () => connection.homes(),
     },
     {
-      up: () => tunnel.refreshExemptions(),
-      command: async (command) => {
-        if (command.desired.kind !== 'disconnect') {
-          throw new VpndError('not-supported', `${command.desired.kind} is not supported yet`);
-        }
-        tunnel.disconnected(command.session, command.desired.reason);
-        return { offer: undefined };
-      },
+      up: () => connection.lineUp(),
+      command: (command, supervisor) => connection.command(command, supervisor),
       news: (news) => {
-        if (news.kind === 'session-renewed') tunnel.renewed(news.session, news.generation, news.lease);
+        if (news.kind === 'session-renewed') connection.renewed(news.session, news.generation, news.lease);
+      },
+      datagrams: (session, packets, supervisor) => connection.datagrams(session, packets, supervisor),
+      networkChanged: ({ connected }) => {
+        history.record('network-changed', connected ? 'another network underneath' : 'no network underneath');
+        underneath('the network changed');
+      },
+      woke: () => {
+        history.record('woke', 'this machine had been asleep');
+        underneath('this machine was asleep');
       },
       changed: () => changes.notify(),
     },
   );
-  const { upstream } = member;
-  const tunnel: Tunnel = new Tunnel({
+  const connection: Connection = new Connection({
     config,
     ports,
     baseKey: member.baseKey,
     supernodes: () => member.supernodes(),
-    requestExit: async (wish, sessionKey) => {
-      await upstream.whenUp(UPSTREAM_LIMIT);
-      return upstream.requestExit(
-        { ...wish, sessionKey, kemKey: new Uint8Array(0), standby: false, avoidExits: [], avoidSupernodes: [] },
-        REQUEST_LIMIT,
-      );
-    },
-    supervisor: () => {
-      const { expect } = upstream.status().supervisor ?? {};
-      return expect?.kind === 'supernode' ? expect.id : undefined;
-    },
-    goHome: async () => {
-      upstream.redial();
-      await upstream.whenUp(HOMING_LIMIT).catch(() => {});
-    },
-    tell: (news) => upstream.tell(news) === 'sent',
+    lines: () => member.lines(),
+    main: () => member.main(),
+    lineTo: (supernode) => member.lineTo(supernode),
+    wantSecond: (want) => member.wantSecond(want),
+    openCarrier: (options) => openCarrier(options, ports),
+    happened: (code, text, session) => history.record(code, text, session),
     changed: () => changes.notify(),
   });
-  await tunnel.start();
-  const checks = new Periodic('looking after the tunnel', CHECK_EVERY, () => tunnel.check(), ports);
-  checks.start();
+  await connection.start();
   member.start();
   log.info('client started', { peer_id: keys.identity.id });
 
   const exits = async (): Promise<readonly ExitCandidate[]> => {
+    const { upstream } = member.main();
     await upstream.whenUp(UPSTREAM_LIMIT);
     const filter = { region: undefined, country: undefined, pool: undefined };
     const answer = await upstream.ask({ kind: 'list-exits', filter }, ASK_LIMIT);
     return answer.kind === 'exits' ? answer.exits : [];
   };
-  const status = () => clientStatus(config, ports, member, tunnel);
+  const status = () => clientStatus(config, ports, member, connection);
   return {
     local: {
       status,
       statusChanged: (signal) => changes.next(signal),
+      ...history.local,
       up: async (request, signal) => {
         const wish = await exitWishOf(request, config.privacy, async () =>
           (await exits()).map((one): PeerId => one.id),
         );
-        await tunnel.up(wish, signal);
+        await connection.up(wish, signal);
         return status();
       },
       down: async () => {
-        const { wasUp, releasedEverywhere } = await tunnel.down();
+        const { wasUp, releasedEverywhere } = await connection.down();
         return { wasUp, releasedEverywhere };
+      },
+      rotate: async (request) => {
+        await connection.rotate(request.reason || 'asked for by hand');
+        return status();
+      },
+      setPath: async (request, signal) => {
+        const path =
+          request.path === WirePath.DIRECT ? 'direct' : request.path === WirePath.UNSPECIFIED ? 'auto' : 'relay';
+        await connection.setPath(path, signal);
+        return status();
       },
       listExits: async (request) => ({ exits: exitSummaries(await exits(), request.region) }),
     },
     health: () => member.health(),
     stop: async () => {
-      await checks.stop();
-      await tunnel.stop();
+      await connection.stop();
       await member.stop();
+      history.close();
       return dataplane.inventory();
     },
   };
+
+  function underneath(why: string): void {
+    connection.networkChanged(why).catch((err: unknown) => log.warn('following the network failed', { err }));
+    changes.notify();
+  }
 }

@@ -6,55 +6,72 @@ import type { ExitCandidate } from '../../model/directory.js';
 import type { Member } from '../common/member.js';
 import { nodeStatus, type StatusInit, wirePath } from '../common/status.js';
 import type { ForwardingPorts } from '../ports.js';
-import type { HeldSession } from './held-session.js';
-import { isStale, type Tunnel } from './tunnel.js';
+import type { Connection } from './connection.js';
+import type { HeldTunnel } from './tunnel.js';
+
+type SessionInit = MessageInitShape<typeof SessionStatusSchema>;
 
 export async function clientStatus(
   config: ClientConfig,
   ports: ForwardingPorts,
   member: Member,
-  tunnel: Tunnel,
+  connection: Connection,
 ): Promise<StatusInit> {
   const common = nodeStatus('client', config, ports, member);
-  const { state } = tunnel;
   const problems = [...(common.problems ?? [])];
-  const sessions: MessageInitShape<typeof SessionStatusSchema>[] = [];
-  const lastChange = tunnel.lastChange;
-  switch (state.kind) {
-    case 'idle':
-      break;
-    case 'requesting':
-      sessions.push({ state: 'requesting', lastChange });
-      break;
-    case 'waiting':
-      sessions.push({ ...describe(state.lost, undefined), state: 'waiting', lastChange });
+  const { phase, why, lastChange } = connection;
+  const seen = phase === 'idle' ? new Map<number, PeerObservation>() : await connection.observe();
+  const sessions: SessionInit[] = [];
+  const active = connection.tunnels.active();
+  if (active !== undefined) {
+    sessions.push({
+      ...describe(connection, active, seen.get(active.slot)),
+      state: stateOf(connection, active),
+      lastChange,
+    });
+    if (!active.held.ipv6) problems.push('this exit carries no IPv6; IPv6 is blocked while the tunnel is up');
+    if (active.carriedAt !== undefined) {
       problems.push(
-        `no tunnel at present (${state.why.message}); traffic is held until there is one, or until vpnd down`,
+        'no UDP gets through here: the tunnel is carried inside the stream to the supernode, and is slower',
       );
-      break;
-    case 'connecting':
-    case 'up': {
-      const seen = await tunnel.observe();
-      const stale = state.kind === 'up' && isStale(seen, state.held, ports.clock.now());
-      sessions.push({
-        ...describe(state.held, seen),
-        state: stale ? 'stale' : state.kind === 'up' ? 'up' : 'connecting',
-        lastChange,
-      });
-      if (!state.held.ipv6) problems.push('this exit carries no IPv6; IPv6 is blocked while the tunnel is up');
     }
+  } else if (phase !== 'idle') sessions.push({ use: 'active', state: phase, lastChange });
+  if (phase === 'waiting' || (active !== undefined && connection.pulse(active.slot) === 'dead')) {
+    problems.push(
+      `no tunnel at present (${why?.message ?? 'nothing comes back'}); traffic is held until there is one, or until vpnd down`,
+    );
   }
+  for (const tunnel of connection.tunnels.held()) {
+    if (tunnel.use !== 'standby' && tunnel.use !== 'retiring') continue;
+    const pulse = connection.pulse(tunnel.slot);
+    const state = tunnel.held.connectedAfter === undefined ? 'connecting' : pulse === 'alive' ? 'up' : 'silent';
+    sessions.push({ ...describe(connection, tunnel, seen.get(tunnel.slot)), state });
+  }
+  const noStandby = connection.standbyProblem;
+  if (noStandby !== undefined) problems.push(`no standby at present: ${noStandby.message}`);
   return { ...common, dataplane: ports.dataplane.engine, sessions, problems };
 }
 
-function describe(held: HeldSession, seen: PeerObservation | undefined): MessageInitShape<typeof SessionStatusSchema> {
+/** Never `up` while nothing passes. */
+function stateOf(connection: Connection, tunnel: HeldTunnel): string {
+  if (tunnel.holds) return 'waiting';
+  if (tunnel.held.connectedAfter === undefined) return 'connecting';
+  const pulse = connection.pulse(tunnel.slot);
+  return pulse === 'alive' ? 'up' : pulse === 'dead' ? 'waiting' : 'silent';
+}
+
+function describe(connection: Connection, tunnel: HeldTunnel, seen: PeerObservation | undefined): SessionInit {
+  const { held, slot } = tunnel;
   return {
     sessionId: held.session,
+    use: tunnel.use,
+    device: tunnel.device,
     path: wirePath(held.path),
     exitId: held.exit,
     exitRegion: held.exitRegion,
     exitCountry: held.exitCountry ?? '',
-    via: [...held.via],
+    via: held.path === 'direct' ? [] : [...held.via],
+    supernodeId: held.supervisor ?? '',
     endpoint: held.endpoint,
     innerIpv4: held.inner.ipv4,
     innerIpv6: held.inner.ipv6,
@@ -65,6 +82,9 @@ function describe(held: HeldSession, seen: PeerObservation | undefined): Message
     leaseUntilMs: BigInt(held.leaseUntil),
     reasons: [...held.reasons],
     firstPacketMs: held.connectedAfter ?? 0,
+    latencyMs: connection.roundTrip(slot) ?? 0,
+    sinceMs: BigInt(held.openedAt),
+    closingMs: BigInt(connection.retiresAt(slot) ?? 0),
   };
 }
 

@@ -6,6 +6,12 @@ import { type Privacy, parseCountry, parseRegion } from '../../model/role.js';
 import type { ExitWish } from '../../model/session.js';
 import { ms } from '../../model/time.js';
 
+const PRIVACIES: ReadonlyMap<WirePrivacy, Privacy> = new Map([
+  [WirePrivacy.AUTO, 'auto'],
+  [WirePrivacy.DIRECT, 'direct'],
+  [WirePrivacy.PRIVATE, 'private'],
+]);
+
 /** What `vpnd up` asks for, checked. `exits` is asked only for a shortened exit id. Throws VpndError `bad-config`, `no-exit`. */
 export async function exitWishOf(
   request: UpRequest,
@@ -19,12 +25,7 @@ export async function exitWishOf(
     exit: request.exit === '' ? undefined : await findExit(request.exit.toLowerCase(), exits),
     minMbps: request.minMbps > 0 ? request.minMbps : undefined,
     maxLatency: request.maxLatencyMs > 0 ? ms(request.maxLatencyMs) : undefined,
-    privacy:
-      request.privacy === WirePrivacy.PRIVATE
-        ? 'private'
-        : request.privacy === WirePrivacy.AUTO
-          ? 'auto'
-          : defaultPrivacy,
+    privacy: PRIVACIES.get(request.privacy) ?? defaultPrivacy,
   };
 }
 

@@ -13,8 +13,13 @@ import { type Millis, ms } from '../../../src/model/time.js';
 import type { RunningRole } from '../../../src/roles/ports.js';
 import { type MemoryStore, openMemoryStore } from '../../../src/store/memory.js';
 import { type TestMetrics, testMetrics } from '../test-metrics.js';
+import type { Host } from './host.js';
+import { MemoryNetworkWatch } from './memory-network-watch.js';
+import type { Nat } from './nat.js';
+import type { Datagram } from './packets.js';
 import type { ProcessClock } from './process-clock.js';
 import type { Tampering } from './tampering.js';
+import type { Station } from './wire.js';
 
 export interface Line {
   readonly at: number;
@@ -31,8 +36,10 @@ export interface Process {
 }
 
 /** A node of a world: what survives its process, its process while there is one, and the handles of a test. */
-export class Machine {
-  readonly kernel: MemoryDataPlane = memoryDataPlane();
+export class Machine implements Station {
+  readonly kernel: MemoryDataPlane;
+  readonly host: Host;
+  readonly watch: MemoryNetworkWatch;
   readonly metrics: TestMetrics = testMetrics();
   readonly tampering: Tampering = {};
   store: MemoryStore = openMemoryStore();
@@ -43,6 +50,14 @@ export class Machine {
   /** Where its UDP comes from, if not from where its TCP does. */
   udpIp: IpAddress | undefined;
   powered = true;
+  /** The lid is closed, or the whole machine hangs: its kernel is silent. */
+  asleep = false;
+  /** It is on no network. */
+  unplugged = false;
+  /** False where nothing of the internet is reached but its supernode. */
+  uplink = true;
+  /** Its network lets no UDP through. */
+  udpBlocked = false;
   /** How long the kernel takes for a change; a crash may come before or after it. */
   kernelTakes: Millis = ms(0);
   /** Asked before every change of the kernel; an error makes it fail. */
@@ -55,10 +70,33 @@ export class Machine {
     readonly wireguard: WireGuardKeyPair,
     readonly random: Random,
     ip: IpAddress,
+    /** The router it is behind. */
+    public nat: Nat,
+    /** What moves packets by what its data plane holds. */
+    host: (machine: Machine) => Host,
     /** Starts its daemon on the given clock. */
     readonly boot: (machine: Machine, clock: ProcessClock) => Promise<RunningRole>,
   ) {
     this.ip = ip;
+    this.kernel = watched(memoryDataPlane(), () => this.host.wireguard.sync());
+    this.host = host(this);
+    this.watch = new MemoryNetworkWatch(() => ({
+      fingerprint: this.unplugged ? '' : `from ${this.ip}`,
+      connected: !this.unplugged,
+    }));
+  }
+
+  get awake(): boolean {
+    return this.powered && !this.asleep;
+  }
+
+  /** Where its UDP seems to come from. */
+  get publicIp(): IpAddress {
+    return this.udpIp ?? this.ip;
+  }
+
+  receive(datagram: Datagram): void {
+    this.host.receive(datagram);
   }
 
   get id(): PeerId {
@@ -95,12 +133,29 @@ export class Machine {
   }
 }
 
+/** The same data plane; whatever changes it, by whatever hand, `changed` is called. */
+function watched(kernel: MemoryDataPlane, changed: () => void): MemoryDataPlane {
+  const { apply, reconcile, vandalise } = kernel;
+  return Object.assign(kernel, {
+    apply: async (change: UnitChange) => {
+      const done = apply.call(kernel, change);
+      changed();
+      await done;
+    },
+    reconcile: async (desired: Parameters<DataPlane['reconcile']>[0]) => {
+      const done = reconcile.call(kernel, desired);
+      changed();
+      return done;
+    },
+    vandalise: (id: Parameters<MemoryDataPlane['vandalise']>[0]) => {
+      vandalise.call(kernel, id);
+      changed();
+    },
+  });
+}
+
 /** The kernel as one process reaches it: a dead process changes nothing and hears nothing. */
-export function kernelOf(
-  machine: Machine,
-  clock: Clock & { readonly alive: boolean },
-  refresh: () => Promise<void>,
-): DataPlane {
+export function kernelOf(machine: Machine, clock: Clock & { readonly alive: boolean }): DataPlane {
   const { kernel } = machine;
   const never = new Promise<never>(() => {});
   const change = async <T>(what: UnitChange | 'reconcile', act: () => Promise<T>): Promise<T> => {
@@ -116,14 +171,12 @@ export function kernelOf(
     engine: kernel.engine,
     apply: (what) => change(what, () => kernel.apply(what)),
     reconcile: (desired) => change('reconcile', () => kernel.reconcile(desired)),
-    observePeers: async () => {
-      await refresh();
-      return kernel.observePeers();
-    },
+    observePeers: () => kernel.observePeers(),
     observeRelays: () => kernel.observeRelays(),
     traffic: (device) => (clock.alive ? kernel.traffic(device) : undefined),
     observePins: () => kernel.observePins(),
     resetConnections: (from) => (clock.alive ? kernel.resetConnections(from) : never),
+    openConnections: (from) => (clock.alive ? kernel.openConnections(from) : never),
     uplinks: () => kernel.uplinks(),
     inventory: () => kernel.inventory(),
     close: async () => {},

@@ -1,0 +1,909 @@
+import type { ClientConfig } from '../../config/types.js';
+import type { Pulse } from '../../core/liveness.js';
+import { sleep } from '../../core/ports/clock.js';
+import type { Bytes } from '../../model/bytes.js';
+import type { Command, CommandDone, RotatePeer } from '../../model/command.js';
+import type { PeerObservation } from '../../model/dataplane.js';
+import type { SupernodeInfo } from '../../model/directory.js';
+import { toVpndError, VpndError } from '../../model/errors.js';
+import type { EventCode } from '../../model/event.js';
+import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
+import type { News } from '../../model/messages.js';
+import type { ExitWish, SessionDigest } from '../../model/session.js';
+import { type Instant, type Millis, ms, plus, seconds } from '../../model/time.js';
+import type { Line } from '../common/line.js';
+import type { ForwardingPorts } from '../ports.js';
+import { Carriage, type OpenCarrier } from './carriage.js';
+import { supernodeExemptions } from './exemptions.js';
+import { Monitor, probeTunnel } from './monitor.js';
+import { openTunnel } from './opening.js';
+import { Paths } from './paths.js';
+import { Penalties } from './penalties.js';
+import { ClientRecord } from './record.js';
+import { Releases } from './releases.js';
+import { Retirement } from './retirement.js';
+import { Seeker } from './seeker.js';
+import type { HeldTunnel } from './tunnel.js';
+import { Tunnels } from './tunnels.js';
+
+export interface ConnectionDeps {
+  readonly config: ClientConfig;
+  readonly ports: ForwardingPorts;
+  readonly baseKey: Bytes;
+  readonly supernodes: () => readonly SupernodeInfo[];
+  readonly lines: () => readonly Line[];
+  readonly main: () => Line;
+  readonly lineTo: (supernode: PeerId) => Line | undefined;
+  /** Keep a line to a second supernode. */
+  readonly wantSecond: (want: boolean) => void;
+  readonly openCarrier: OpenCarrier;
+  readonly happened: (code: EventCode, text: string, session?: SessionId) => void;
+  readonly changed: () => void;
+}
+
+/**
+ * What the client does at present: `requesting` its first tunnel, `up`, or `waiting` for one while its user's wish
+ * holds and traffic is held with it.
+ */
+export type Phase = 'idle' | 'requesting' | 'up' | 'waiting';
+
+/** How long `vpnd up` waits for a supernode before it says that none is reached. */
+const UPSTREAM_LIMIT: Millis = seconds(10);
+const ELSEWHERE_LIMIT: Millis = seconds(10);
+const PROBE_LIMIT: Millis = seconds(1);
+/** How long a standby waits for the second stream before it goes over the first. */
+const SECOND_LINE_PATIENCE: Millis = seconds(5);
+const TEND_EVERY: Millis = seconds(1);
+const COMPARE_EVERY: Millis = seconds(10);
+/** A standby beside the active tunnel's own supernode is replaced when another supernode is there. */
+const BETTER_STANDBY_AFTER: Millis = seconds(60);
+
+/**
+ * The client's connection: one wish of its user, at most one tunnel that carries everything, a standby behind it, and
+ * what retires. A tunnel that dies is replaced without asking anybody; what cannot be replaced holds its traffic.
+ */
+export class Connection {
+  readonly tunnels: Tunnels;
+  readonly #record: ClientRecord;
+  readonly #paths: Paths;
+  readonly #carriage: Carriage;
+  readonly #releases: Releases;
+  readonly #retirement: Retirement;
+  readonly #penalties: Penalties;
+  readonly #monitors = new Map<number, Monitor>();
+  readonly #standby: Seeker;
+  readonly #replacement: Seeker;
+  #phase: Phase = 'idle';
+  #why: VpndError | undefined;
+  #wish: ExitWish | undefined;
+  #lastChange = '';
+  #turn: Promise<unknown> = Promise.resolve();
+  #abort = new AbortController();
+  #secondSince: Millis | undefined;
+  #standbyAt: Millis = ms(0);
+  #comparedAt: Millis = ms(0);
+  #rotating = false;
+  #cancelTend: () => void = () => {};
+  #cancelRotation: () => void = () => {};
+  #stopped = false;
+
+  constructor(private readonly deps: ConnectionDeps) {
+    const { config, ports } = deps;
+    const { clock, log } = ports;
+    this.tunnels = new Tunnels(config, ports.dataplane, () => supernodeExemptions(deps.supernodes()));
+    this.#record = new ClientRecord(ports.store.facts, log);
+    this.#penalties = new Penalties(clock);
+    this.#releases = new Releases(clock, {
+      lineTo: (supernode) => deps.lineTo(supernode),
+      tell: (supervisor, news) => this.#tell(supervisor, news),
+    });
+    const keep = () => this.#record.tryKeepTunnels(this.tunnels);
+    this.#paths = new Paths({
+      ports,
+      tunnels: this.tunnels,
+      keep,
+      roundTrip: (slot) => this.#monitors.get(slot)?.roundTrip,
+      privacy: () => this.#wish?.privacy ?? config.privacy,
+      tell: (supervisor, news) => this.#tell(supervisor, news),
+      happened: (code, text, session) => this.#happened(code, text, session),
+    });
+    this.#carriage = new Carriage({
+      ports,
+      tunnels: this.tunnels,
+      open: deps.openCarrier,
+      lineTo: (supernode) => deps.lineTo(supernode),
+      pulse: (slot) => this.#monitors.get(slot)?.pulse,
+      tell: (supervisor, news) => this.#tell(supervisor, news),
+      happened: (code, text, session) => this.#happened(code, text, session),
+    });
+    this.#retirement = new Retirement(ports, this.tunnels, (slot, reason) => this.#close(slot, reason));
+    this.#standby = new Seeker(clock, {
+      first: seconds(5),
+      longest: seconds(60),
+      wanted: () => this.#wantsStandby(),
+      attempt: (signal) => this.#seekStandby(signal),
+      failed: (error) => log.debug('no standby yet', { code: error.code, reason: error.message }),
+    });
+    this.#replacement = new Seeker(clock, {
+      first: ms(500),
+      longest: seconds(30),
+      wanted: () => this.#needsReplacement(),
+      attempt: (signal) => this.#seekReplacement(signal),
+      failed: (error) => {
+        log.info('no new session yet', { code: error.code, reason: error.message });
+        this.#why = error;
+        deps.changed();
+      },
+    });
+  }
+
+  get phase(): Phase {
+    return this.#phase;
+  }
+
+  /** Why there is no tunnel at present, or none that carries anything. */
+  get why(): VpndError | undefined {
+    return this.#why;
+  }
+
+  get lastChange(): string {
+    return this.#lastChange;
+  }
+
+  /** Why there is no standby; undefined while there is one, or none is wanted. */
+  get standbyProblem(): VpndError | undefined {
+    return this.#wantsStandby() ? this.#standby.lastError : undefined;
+  }
+
+  pulse(slot: number): Pulse | undefined {
+    return this.#monitors.get(slot)?.pulse;
+  }
+
+  roundTrip(slot: number): Millis | undefined {
+    return this.#monitors.get(slot)?.roundTrip;
+  }
+
+  retiresAt(slot: number): Instant | undefined {
+    return this.#retirement.endsAt(slot);
+  }
+
+  /** Take up what a process before this one left. */
+  async start(): Promise<void> {
+    const { clock, log } = this.deps.ports;
+    this.#wish = this.#record.wish();
+    const recorded = this.#wish === undefined ? [] : this.#record.tunnels();
+    const alive = recorded.filter(({ held }) => held.leaseUntil > clock.now());
+    const active = alive.find(({ use }) => use === 'active') ?? alive.find(({ use }) => use === 'standby');
+    for (const { slot, held, use } of alive) {
+      this.tunnels.restore(slot, {
+        held,
+        use: slot === active?.slot ? 'active' : use === 'active' ? 'standby' : use,
+        holds: false,
+      });
+    }
+    const lost = recorded.find(({ use }) => use === 'active') ?? recorded[0];
+    if (active === undefined && lost !== undefined) {
+      this.tunnels.drop(lost.slot);
+      this.tunnels.restore(lost.slot, { held: lost.held, use: 'active', holds: true });
+    }
+    const found = await this.tunnels.reconcile();
+    this.#tend();
+    if (active !== undefined) {
+      log.info('took up the running session', { session_id: active.held.session, count: found.repaired.length });
+      for (const tunnel of this.tunnels.held()) {
+        this.#watch(tunnel);
+        if (tunnel.use === 'retiring') this.#retirement.begin(tunnel.slot);
+      }
+      this.#become('up', undefined, 'the daemon was restarted');
+      this.#schedule();
+      this.#secondLine();
+    } else if (this.#wish !== undefined) {
+      this.#hold(new VpndError('no-session', 'the session ended while this machine was away', { retryable: true }));
+    } else {
+      this.#record.forgetTunnels();
+    }
+  }
+
+  /** Supernodes that own sessions of this client, the most important first. */
+  homes(): readonly PeerId[] {
+    const order = { active: 0, standby: 1, retiring: 2, dead: 3 } as const;
+    const tunnels = [...this.tunnels.held()].filter((one) => one.use !== 'dead' && !one.holds);
+    tunnels.sort((a, b) => order[a.use] - order[b.use]);
+    const all = [...this.#releases.awaited(), ...tunnels.flatMap(({ held }) => held.supervisor ?? [])];
+    return [...new Set(all)];
+  }
+
+  /** What a supervisor is to know of: another's session is none of its business. */
+  digest(supervisor: PeerId | undefined): readonly SessionDigest[] {
+    return this.tunnels
+      .held()
+      .filter((one) => one.held.supervisor === supervisor && one.use !== 'dead' && !one.holds)
+      .map(({ held }) => ({ session: held.session, generation: held.generation }));
+  }
+
+  /**
+   * Resolves when the tunnel carries the traffic. One that was up before is replaced, make before break; where that
+   * fails it stays.
+   */
+  up(wish: ExitWish, signal: AbortSignal): Promise<void> {
+    return this.#inTurn(async () => {
+      const both = AbortSignal.any([signal, this.#abort.signal]);
+      const before = this.tunnels.active();
+      await this.#pause('another exit was asked for');
+      if (before === undefined) this.#become('requesting', undefined, 'asked for an exit');
+      const busy = before === undefined ? [] : this.tunnels.held().filter((one) => one.use === 'standby');
+      try {
+        await this.deps.main().upstream.whenUp(UPSTREAM_LIMIT, both);
+        const use = before === undefined ? 'active' : 'standby';
+        const tunnel = await this.#open({ wish, use, signal: both });
+        try {
+          this.#record.keepWish(wish);
+        } catch (thrown) {
+          await this.#close(tunnel.slot, toVpndError(thrown).code);
+          if (before === undefined) this.#record.forgetWish();
+          throw thrown;
+        }
+        this.#wish = wish;
+        for (const { slot } of busy) await this.#close(slot, 'it was for another wish');
+        if (before === undefined) this.#started(tunnel);
+        else await this.#switch(tunnel, before.holds ? 'dead' : 'retiring', 'connected', 'another exit was asked for');
+      } catch (thrown) {
+        if (before === undefined) this.#become('idle', undefined, toVpndError(thrown).message);
+        throw thrown;
+      } finally {
+        this.#resume();
+      }
+    });
+  }
+
+  /** Nothing is left here afterwards; says whether nothing is left elsewhere either. */
+  down(): Promise<{ readonly wasUp: boolean; readonly releasedEverywhere: boolean }> {
+    this.#abort.abort(new VpndError('closed', 'vpnd down was asked for'));
+    return this.#inTurn(async () => {
+      this.#abort = new AbortController();
+      await this.#pause('vpnd down');
+      this.#cancelRotation();
+      this.deps.wantSecond(false);
+      this.#secondSince = undefined;
+      this.#wish = undefined;
+      this.#record.forgetWish();
+      const wasUp = this.tunnels.held().length > 0;
+      const sessions = this.tunnels.held().filter((one) => one.use !== 'dead' && !one.holds);
+      for (const monitor of this.#monitors.values()) monitor.stop();
+      this.#monitors.clear();
+      this.#retirement.clear();
+      this.#carriage.closeAll();
+      this.#penalties.forget();
+      this.tunnels.dropAll();
+      await this.tunnels.reconcile();
+      this.#record.forgetTunnels();
+      const released = await Promise.all(sessions.map(({ held }) => this.#releases.release(held, 'vpnd down')));
+      this.#become('idle', undefined, 'vpnd down');
+      if (wasUp) this.deps.happened('disconnected', 'vpnd down');
+      return { wasUp, releasedEverywhere: released.every(Boolean) };
+    });
+  }
+
+  /**
+   * Go over to another exit, make before break: resolves when it carries the traffic. Rejects with `no-session` without
+   * a tunnel, and with why there is no other exit; the present one goes on then.
+   */
+  rotate(reason: string, wanted: Omit<RotatePeer, 'kind' | 'reason'> = PLAIN): Promise<void> {
+    return this.#inTurn(async () => {
+      const active = this.tunnels.active();
+      const wish = this.#wish;
+      if (active === undefined || active.holds || wish === undefined) {
+        throw new VpndError('no-session', 'there is no tunnel to rotate; see vpnd up');
+      }
+      this.#rotating = true;
+      try {
+        const leaving = wanted.leaveSupernode ? active.held.supervisor : undefined;
+        const avoid = wanted.leaveSupernode ? wanted.avoidExits : [active.held.exit, ...wanted.avoidExits];
+        const ready = await this.#readyStandby(avoid, leaving);
+        const next = ready ?? (await this.#openBeside(wish, avoid, leaving));
+        await this.#switch(next, wanted.urgent ? 'dead' : 'retiring', 'rotated', reason);
+      } finally {
+        this.#rotating = false;
+        this.#resume();
+      }
+    });
+  }
+
+  /** `vpnd path`. Resolves when the session takes that path, rejects with `no-direct` or `no-path` when it does not. */
+  async setPath(path: 'auto' | 'direct' | 'relay', signal: AbortSignal): Promise<void> {
+    const active = this.tunnels.active();
+    if (active === undefined || active.holds) throw new VpndError('no-session', 'there is no tunnel; see vpnd up');
+    if (path === 'direct' && (this.#wish?.privacy ?? this.deps.config.privacy) === 'private') {
+      throw new VpndError('bad-config', 'with --privacy private a session never goes direct');
+    }
+    this.#paths.ask(path);
+    const isThere = (tunnel: HeldTunnel | undefined) => (tunnel?.held.path === 'direct') === (path !== 'relay');
+    if (isThere(active)) return;
+    if (!this.#paths.wish(active, path === 'relay' ? 'relay' : 'direct', `asked for by hand: ${path}`)) {
+      throw new VpndError('closed', 'the supernode of this session is not connected at present', { retryable: true });
+    }
+    if (path === 'auto') return;
+    const { clock } = this.deps.ports;
+    const giveUpAt = clock.monotonic() + PATH_LIMIT;
+    while (clock.monotonic() < giveUpAt) {
+      await sleep(clock, ms(20), signal);
+      const now = this.tunnels.withSession(active.held.session);
+      if (now === undefined) throw new VpndError('no-session', 'the session ended meanwhile', { retryable: true });
+      if (isThere(now)) return;
+    }
+    if (path === 'direct') throw new VpndError('no-direct', 'there is no direct path to this exit from here');
+    throw new VpndError('no-path', 'the supernode did not bring the session back to the relay', { retryable: true });
+  }
+
+  /** An order of the supernode that granted the session. */
+  async command(command: Command, supervisor: PeerId): Promise<CommandDone> {
+    const { desired, session } = command;
+    const tunnel = this.tunnels.withSession(session);
+    if (tunnel !== undefined && tunnel.held.supervisor !== supervisor) {
+      throw new VpndError('forbidden', `session ${session} belongs to another supervisor`);
+    }
+    if (desired.kind === 'disconnect') {
+      this.#disconnected(session, desired.reason);
+      return DONE;
+    }
+    if (desired.kind !== 'relay-update' && desired.kind !== 'rotate-peer') {
+      throw new VpndError('not-supported', `${desired.kind} is not for clients`);
+    }
+    if (tunnel === undefined || tunnel.use === 'dead' || tunnel.holds) {
+      throw new VpndError('no-session', `session ${session} is not held here`);
+    }
+    if (command.generation < tunnel.held.generation) {
+      throw new VpndError(
+        'stale-generation',
+        `generation ${command.generation} is older than ${tunnel.held.generation}`,
+      );
+    }
+    if (desired.kind === 'relay-update') {
+      await this.#paths.move(tunnel, desired);
+      this.#changed(`path ${this.tunnels.withSession(session)?.held.path ?? desired.path}`);
+    } else this.#askedToMove(tunnel, desired);
+    return DONE;
+  }
+
+  renewed(session: SessionId, generation: number, lease: Millis): void {
+    const tunnel = this.tunnels.withSession(session);
+    if (tunnel === undefined) return;
+    const leaseUntil = plus(this.deps.ports.clock.now(), lease);
+    this.tunnels.put({ ...tunnel, held: { ...tunnel.held, generation, leaseUntil } });
+    this.#record.tryKeepTunnels(this.tunnels);
+  }
+
+  datagrams(session: SessionId, packets: readonly Bytes[], supervisor: PeerId): void {
+    this.#carriage.deliver(session, packets, supervisor);
+  }
+
+  /** A line came up, or the supernodes changed: what is exempt from the tunnel follows. */
+  async lineUp(): Promise<void> {
+    this.#releases.lineUp();
+    if (this.tunnels.all().length > 0) await this.tunnels.commit();
+    if (this.#needsReplacement()) this.#replacement.now();
+    else if (this.#standby.lastError !== undefined) this.#standby.now();
+  }
+
+  /** The network underneath is another, or the machine slept: nothing that was known of paths counts. */
+  async networkChanged(why: string): Promise<void> {
+    this.#paths.networkChanged();
+    this.#carriage.networkChanged();
+    this.#penalties.forget();
+    for (const tunnel of this.tunnels.held()) {
+      if (tunnel.held.path === 'direct') await this.#paths.backToRelay(tunnel, why);
+      this.#monitors.get(tunnel.slot)?.ask();
+    }
+    this.#expire();
+    if (this.#needsReplacement()) this.#replacement.now();
+    this.deps.changed();
+  }
+
+  /** What WireGuard has counted, by slot. */
+  async observe(): Promise<ReadonlyMap<number, PeerObservation>> {
+    const peers = await this.deps.ports.dataplane.observePeers();
+    const seen = new Map<number, PeerObservation>();
+    for (const { slot, device, held } of this.tunnels.held()) {
+      const peer = peers.find((one) => one.device === device && one.publicKey === held.exitKey);
+      if (peer !== undefined) seen.set(slot, peer);
+    }
+    return seen;
+  }
+
+  /** Leaves the tunnels as they are. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#cancelTend();
+    this.#cancelRotation();
+    const closed = new VpndError('closed', 'the client is stopping');
+    this.#abort.abort(closed);
+    await Promise.all([this.#standby.giveUp(closed), this.#replacement.giveUp(closed)]);
+    await this.#turn.catch(() => {});
+    for (const monitor of this.#monitors.values()) monitor.stop();
+    // What stays on record is taken up at the next start, as if `down` had never been said.
+    this.#record.tidy();
+    this.#carriage.closeAll();
+  }
+
+  // ——— tunnels come and go
+
+  async #open(what: {
+    readonly wish: ExitWish;
+    readonly use: 'active' | 'standby';
+    readonly signal: AbortSignal;
+    readonly line?: Line;
+    readonly avoidExits?: readonly PeerId[];
+    readonly avoidSupernodes?: readonly PeerId[];
+  }): Promise<HeldTunnel> {
+    this.#retirement.makeRoom();
+    const tunnel = await openTunnel(
+      {
+        ports: this.deps.ports,
+        baseKey: this.deps.baseKey,
+        tunnels: this.tunnels,
+        keep: () => this.#record.keepTunnels(this.tunnels),
+        close: (supervisor, session, reason) => this.#tell(supervisor, { kind: 'session-closed', session, reason }),
+        carry: (one) => this.#carriage.carry(one),
+        granted: ({ held }) => this.#changed(`exit ${shortId(held.exit)} was granted`),
+      },
+      {
+        wish: what.wish,
+        use: what.use,
+        probe: what.use !== 'active',
+        line: what.line ?? this.deps.main(),
+        avoidExits: what.avoidExits ?? [],
+        avoidSupernodes: what.avoidSupernodes ?? [],
+        signal: what.signal,
+      },
+    );
+    this.#record.tryKeepTunnels(this.tunnels);
+    this.#watch(tunnel);
+    return tunnel;
+  }
+
+  #started(tunnel: HeldTunnel): void {
+    const { exit, path, session } = tunnel.held;
+    this.#become('up', undefined, `connected to exit ${shortId(exit)} over ${path}`);
+    this.deps.happened('connected', `to exit ${shortId(exit)} over ${path}`, session);
+    this.deps.ports.metrics.tunnelChanges.inc({ what: 'connected' });
+    this.#schedule();
+    this.#secondLine();
+  }
+
+  /** The one step of every change: another tunnel carries the traffic from here on. */
+  async #switch(to: HeldTunnel, old: 'retiring' | 'dead', code: EventCode, reason: string): Promise<void> {
+    const { dataplane, metrics } = this.deps.ports;
+    const from = this.tunnels.active();
+    const next = this.tunnels.withSession(to.held.session);
+    if (next === undefined)
+      throw new VpndError('closed', 'the new tunnel was taken down meanwhile', { retryable: true });
+    if (from !== undefined) this.tunnels.put({ ...from, use: old });
+    this.tunnels.put({ ...next, use: 'active' });
+    this.#retirement.forget(next.slot);
+    try {
+      await this.tunnels.commit();
+    } catch (thrown) {
+      this.deps.ports.log.warn('the change of tunnels failed; it is tried again', { err: thrown });
+      await this.tunnels.reconcile();
+    }
+    if (from !== undefined) {
+      this.#retirement.begin(from.slot);
+      if (old === 'dead') {
+        this.#unwatch(from.slot);
+        void dataplane.resetConnections([from.held.inner.ipv4, from.held.inner.ipv6]);
+        if (!from.holds)
+          this.#tell(from.held.supervisor, { kind: 'session-closed', session: from.held.session, reason: code });
+      }
+    }
+    this.#record.tryKeepTunnels(this.tunnels);
+    const exit = shortId(next.held.exit);
+    const text = `${code === 'failed-over' ? 'failed over' : code === 'rotated' ? 'rotated' : 'connected'} to exit ${exit} over ${next.held.path}: ${reason}`;
+    this.#become('up', undefined, text);
+    this.deps.happened(code, text, next.held.session);
+    metrics.tunnelChanges.inc({ what: code });
+    this.#schedule();
+    this.#secondLine();
+  }
+
+  async #close(slot: number, reason: string): Promise<void> {
+    const tunnel = this.tunnels.get(slot);
+    if (tunnel === undefined) return;
+    this.#unwatch(slot);
+    this.#retirement.forget(slot);
+    this.#carriage.close(slot);
+    this.tunnels.drop(slot);
+    if (tunnel.held !== undefined && tunnel.use !== 'dead' && !tunnel.holds) {
+      const { session, supervisor } = tunnel.held;
+      this.#tell(supervisor, { kind: 'session-closed', session, reason });
+    }
+    await this.tunnels.commit().catch((err: unknown) => this.deps.ports.log.warn('a tunnel is still there', { err }));
+    this.#record.tryKeepTunnels(this.tunnels);
+    this.deps.changed();
+  }
+
+  /** The active session is over, the wish is not: a tunnel that is ready takes over, or the traffic is held. */
+  #lose(why: VpndError): void {
+    const active = this.tunnels.active();
+    if (active === undefined) return;
+    this.deps.ports.log.warn('the session was lost', {
+      session_id: active.held.session,
+      code: why.code,
+      reason: why.message,
+    });
+    this.deps.ports.metrics.tunnelChanges.inc({ what: 'lost' });
+    this.tunnels.put({ ...active, holds: true });
+    this.#unwatch(active.slot);
+    const next = this.#fallback();
+    if (next !== undefined) {
+      void this.#switch(next, 'dead', 'failed-over', why.message);
+      return;
+    }
+    this.tunnels.commit().catch((err: unknown) => this.deps.ports.log.warn('a lost tunnel stays', { err }));
+    this.#record.tryKeepTunnels(this.tunnels);
+    this.#hold(why);
+  }
+
+  #hold(why: VpndError): void {
+    const first = this.#phase !== 'waiting';
+    this.#become('waiting', why, why.message);
+    if (first) this.deps.happened('waiting', `traffic is held: ${why.message}`);
+    this.#replacement.now();
+  }
+
+  // ——— what the tunnels' pulses say
+
+  #watch(tunnel: HeldTunnel): void {
+    const { clock, dataplane, reach } = this.deps.ports;
+    const { slot, device, held } = tunnel;
+    this.#unwatch(slot);
+    const changed = (pulse: Pulse, before: Pulse) => this.#pulseChanged(held.session, pulse, before);
+    this.#monitors.set(slot, new Monitor({ clock, dataplane, reach, device, inner: held.inner, changed }));
+  }
+
+  #unwatch(slot: number): void {
+    this.#monitors.get(slot)?.stop();
+    this.#monitors.delete(slot);
+  }
+
+  #pulseChanged(session: SessionId, pulse: Pulse, before: Pulse): void {
+    const tunnel = this.tunnels.withSession(session);
+    if (tunnel === undefined || this.#stopped) return;
+    if (tunnel.use === 'active') this.#activePulse(tunnel, pulse, before);
+    else if (pulse === 'dead') this.#spareDied(tunnel);
+    else if (pulse === 'alive' && this.#activeIsDead()) this.#failOver('nothing came back from the exit');
+    if (pulse === 'silent') this.#whySilent(tunnel);
+    this.deps.changed();
+  }
+
+  #activePulse(tunnel: HeldTunnel, pulse: Pulse, before: Pulse): void {
+    const { exit, session } = tunnel.held;
+    switch (pulse) {
+      case 'silent':
+        // By the time the verdict is there, it has to be known who could take over.
+        for (const [slot, monitor] of this.#monitors) if (slot !== tunnel.slot) monitor.ask();
+        return;
+      case 'dead':
+        this.#why = new VpndError('no-handshake', 'nothing comes back through the tunnel', { retryable: true });
+        this.deps.happened('exit-silent', `nothing comes back from exit ${shortId(exit)}`, session);
+        this.#failOver('nothing came back from the exit');
+        this.#replacement.now();
+        return;
+      case 'alive':
+        this.#why = undefined;
+        if (before !== 'dead') return;
+        void this.#replacement.giveUp(new VpndError('closed', 'the exit is back'));
+        this.#become('up', undefined, `exit ${shortId(exit)} answers again`);
+        this.deps.happened('connected', `exit ${shortId(exit)} answers again`, session);
+    }
+  }
+
+  #activeIsDead(): boolean {
+    const active = this.tunnels.active();
+    return active !== undefined && (active.holds || this.#monitors.get(active.slot)?.pulse === 'dead');
+  }
+
+  #failOver(reason: string): void {
+    const active = this.tunnels.active();
+    const next = this.#fallback();
+    if (active === undefined || next === undefined) return;
+    this.#penalties.failed(active.held.exit);
+    void this.#switch(next, 'dead', 'failed-over', reason);
+  }
+
+  /** A tunnel that is known to carry something now: heard since the active one fell silent. */
+  #fallback(): HeldTunnel | undefined {
+    const active = this.tunnels.active();
+    const silence = (active && this.#monitors.get(active.slot)?.quietFor) ?? ms(Number.POSITIVE_INFINITY);
+    const alive = this.tunnels.held().filter((one) => {
+      const monitor = this.#monitors.get(one.slot);
+      const usable = (one.use === 'standby' || one.use === 'retiring') && !one.holds;
+      return usable && monitor?.pulse === 'alive' && monitor.quietFor < silence;
+    });
+    return alive.find((one) => one.use === 'standby') ?? alive[0];
+  }
+
+  /** A standby that is dead while the active one lives is no standby. While both are, it is the network. */
+  #spareDied(tunnel: HeldTunnel): void {
+    const active = this.tunnels.active();
+    const activePulse = active === undefined ? undefined : this.#monitors.get(active.slot)?.pulse;
+    if (activePulse !== 'alive') return;
+    this.#penalties.failed(tunnel.held.exit);
+    if (tunnel.use === 'standby') {
+      this.deps.happened(
+        'standby-lost',
+        `nothing comes back from exit ${shortId(tunnel.held.exit)}`,
+        tunnel.held.session,
+      );
+    }
+    void this.#close(tunnel.slot, 'exit-gone').then(() => this.#standby.nudge());
+  }
+
+  /** What can be done at once about a tunnel that hears nothing: its NAT may have moved, or the direct path is gone. */
+  #whySilent(tunnel: HeldTunnel): void {
+    const { supervisor, path } = tunnel.held;
+    if (path === 'direct') void this.#paths.backToRelay(tunnel, 'the direct path is silent').catch(() => {});
+    const line = supervisor === undefined ? undefined : this.deps.lineTo(supervisor);
+    if (line === undefined) return;
+    void line.vouch().then((through) => {
+      if (!through) void this.#carriage.udpIsBlocked(tunnel.held.session);
+    });
+  }
+
+  // ——— what the supernodes say
+
+  #disconnected(session: SessionId, reason: string): void {
+    if (this.#releases.answered(session, reason)) return;
+    const tunnel = this.tunnels.withSession(session);
+    if (tunnel === undefined || tunnel.holds || tunnel.use === 'dead') return;
+    const why = new VpndError('exit-gone', `the supernode ended it: ${reason}`, { retryable: true });
+    // A request under way hears of it by itself.
+    if (tunnel.held.connectedAfter === undefined && this.#phase === 'requesting') return;
+    if (tunnel.use === 'active') this.#lose(why);
+    else void this.#close(tunnel.slot, 'the supernode ended it').then(() => this.#standby.nudge());
+  }
+
+  #askedToMove(tunnel: HeldTunnel, rotate: RotatePeer): void {
+    const failed = (thrown: unknown) => {
+      const error = toVpndError(thrown);
+      this.deps.ports.log.info('the session stays where it is', { code: error.code, reason: error.message });
+      this.deps.happened(
+        'problem',
+        `asked to move (${rotate.reason}), and could not: ${error.message}`,
+        tunnel.held.session,
+      );
+    };
+    for (const exit of rotate.avoidExits) this.#penalties.failed(exit);
+    if (tunnel.use === 'active') {
+      if (!this.#rotating) this.rotate(rotate.reason, rotate).catch(failed);
+    } else if (tunnel.use === 'standby') {
+      void this.#close(tunnel.slot, rotate.reason).then(() => this.#standby.now());
+    }
+  }
+
+  // ——— looking ahead: a standby, a replacement
+
+  /** Another supernode's stream is worth having before it is needed. */
+  #secondLine(): void {
+    if (!this.deps.config.standby || this.#wish === undefined) return;
+    this.deps.wantSecond(true);
+    this.#secondSince ??= this.deps.ports.clock.monotonic();
+    this.#standby.now();
+  }
+
+  #wantsStandby(): boolean {
+    const active = this.tunnels.active();
+    if (this.#stopped || this.#rotating || !this.deps.config.standby || this.#wish === undefined) return false;
+    if (active === undefined || active.holds || this.#monitors.get(active.slot)?.pulse !== 'alive') return false;
+    return !this.tunnels.held().some((one) => one.use === 'standby');
+  }
+
+  async #seekStandby(signal: AbortSignal): Promise<void> {
+    const active = this.tunnels.active();
+    const wish = this.#wish;
+    if (active === undefined || wish === undefined) return;
+    const { exit, supervisor, via, session } = active.held;
+    const line = await this.#secondLineUp(supervisor, signal);
+    const elsewhere = line.supervisor() !== supervisor;
+    const penalised = this.#penalties.current();
+    const tries = [
+      ...(wish.exit === undefined ? [[exit, ...penalised], ...(penalised.length > 0 ? [[exit]] : [])] : []),
+      // The same exit by another way outlives a relay, if not the exit.
+      ...(elsewhere ? [[]] : []),
+    ];
+    let last = new VpndError('no-exit', 'one exit was asked for, and there is one supernode', { retryable: true });
+    for (const avoidExits of tries) {
+      try {
+        const open = { wish, use: 'standby', signal, line, avoidExits, avoidSupernodes: via } as const;
+        const tunnel = await this.#open(open);
+        // The active one may have failed over to something else, or be gone, meanwhile.
+        if (this.tunnels.active()?.held.session !== session && this.#activeIsDead())
+          return this.#failOver('a standby came up');
+        this.#standbyAt = this.deps.ports.clock.monotonic();
+        const how = `exit ${shortId(tunnel.held.exit)} over ${tunnel.held.path}`;
+        this.deps.happened('standby-ready', how, tunnel.held.session);
+        this.deps.changed();
+        return;
+      } catch (thrown) {
+        signal.throwIfAborted();
+        last = toVpndError(thrown);
+      }
+    }
+    throw last;
+  }
+
+  /** A line to another supernode than this one; the main one when none comes up in time. */
+  async #secondLineUp(than: PeerId | undefined, signal: AbortSignal): Promise<Line> {
+    const { clock } = this.deps.ports;
+    const other = () => this.deps.lines().find((line) => line.isUp() && line.supervisor() !== than);
+    const possible = this.deps.supernodes().some((one) => one.id !== than && !one.draining);
+    const until = (this.#secondSince ?? 0) + SECOND_LINE_PATIENCE;
+    while (other() === undefined && possible && clock.monotonic() < until) await sleep(clock, ms(100), signal);
+    return other() ?? this.deps.main();
+  }
+
+  #needsReplacement(): boolean {
+    return !this.#stopped && this.#wish !== undefined && this.#activeIsDead();
+  }
+
+  async #seekReplacement(signal: AbortSignal): Promise<void> {
+    const wish = this.#wish;
+    if (wish === undefined) return;
+    const silent = this.tunnels.active()?.held.exit;
+    const penalised = this.#penalties.current();
+    const first = [...penalised, ...(silent === undefined || wish.exit !== undefined ? [] : [silent])];
+    for (const avoidExits of first.length > 0 ? [first, []] : [[]]) {
+      try {
+        const line = this.deps.lines().find((one) => one.isUp()) ?? this.deps.main();
+        const tunnel = await this.#open({ wish, use: 'standby', signal, line, avoidExits });
+        if (this.#activeIsDead()) {
+          await this.#switch(tunnel, 'dead', 'connected', 'the tunnel before it was lost');
+        }
+        return;
+      } catch (thrown) {
+        if (signal.aborted || avoidExits.length === 0) throw thrown;
+      }
+    }
+  }
+
+  async #readyStandby(avoid: readonly PeerId[], leaving: PeerId | undefined): Promise<HeldTunnel | undefined> {
+    const standby = this.tunnels.held().find((one) => one.use === 'standby' && one.held.connectedAfter !== undefined);
+    if (standby === undefined || avoid.includes(standby.held.exit)) return undefined;
+    if (leaving !== undefined && standby.held.supervisor === leaving) return undefined;
+    const answered = await probeTunnel(this.deps.ports.reach, standby.held.inner, PROBE_LIMIT);
+    return answered === undefined ? undefined : standby;
+  }
+
+  /** A fresh tunnel for a rotation, beside the one that carries the traffic. */
+  async #openBeside(wish: ExitWish, avoid: readonly PeerId[], leaving: PeerId | undefined): Promise<HeldTunnel> {
+    await this.#pause('a rotation makes a tunnel of its own');
+    for (const one of this.tunnels.held())
+      if (one.use === 'standby') await this.#close(one.slot, 'a rotation needs the room');
+    const line = leaving === undefined ? this.deps.main() : await this.#lineElsewhere(leaving);
+    const avoidSupernodes = leaving === undefined ? [] : [leaving];
+    return this.#open({ wish, use: 'standby', signal: this.#abort.signal, line, avoidExits: avoid, avoidSupernodes });
+  }
+
+  async #lineElsewhere(than: PeerId): Promise<Line> {
+    const { clock } = this.deps.ports;
+    this.deps.wantSecond(true);
+    const until = clock.monotonic() + ELSEWHERE_LIMIT;
+    for (;;) {
+      const line = this.deps.lines().find((one) => one.isUp() && one.supervisor() !== than);
+      if (line !== undefined) return line;
+      if (clock.monotonic() >= until) {
+        throw new VpndError('unreachable', 'no other supernode is reached', { retryable: true });
+      }
+      await sleep(clock, ms(50), this.#abort.signal);
+    }
+  }
+
+  // ——— once in a while
+
+  #tend(): void {
+    if (this.#stopped) return;
+    this.#cancelTend = this.deps.ports.clock.after(TEND_EVERY, () => {
+      void this.#look()
+        .catch((err: unknown) => this.deps.ports.log.warn('looking after the tunnels failed', { err }))
+        .finally(() => this.#tend());
+    });
+  }
+
+  async #look(): Promise<void> {
+    const { clock, log, metrics } = this.deps.ports;
+    this.#record.tidy();
+    this.#expire();
+    await this.#retirement.look();
+    await this.#carriage.look();
+    if (this.#wantsStandby()) this.#standby.nudge();
+    if (this.#needsReplacement()) this.#replacement.nudge();
+    this.#betterStandby();
+    if (this.#phase === 'idle' || clock.monotonic() - this.#comparedAt < COMPARE_EVERY) return;
+    this.#comparedAt = clock.monotonic();
+    const found = await this.tunnels.reconcile();
+    for (const unit of found.repaired) {
+      metrics.repairs.inc({ what: unit.slice(0, unit.indexOf('/')) });
+      log.warn('repaired what somebody else had changed', { unit });
+      this.deps.happened('repaired', `${unit} had been changed by somebody else`);
+    }
+  }
+
+  #expire(): void {
+    const now = this.deps.ports.clock.now();
+    for (const { slot, use, held, holds } of this.tunnels.held()) {
+      if (holds || use === 'dead' || held.leaseUntil > now) continue;
+      if (use === 'active') {
+        this.#lose(new VpndError('no-session', 'its lease ran out with no supernode to renew it', { retryable: true }));
+      } else void this.#close(slot, 'its lease ran out');
+    }
+  }
+
+  /** One that shares its supernode with the active tunnel goes down with it: replaced once there is another way. */
+  #betterStandby(): void {
+    const active = this.tunnels.active();
+    const standby = this.tunnels.held().find((one) => one.use === 'standby');
+    if (active === undefined || standby === undefined || this.#standby.busy || this.#rotating) return;
+    if (standby.held.supervisor !== active.held.supervisor) return;
+    if (this.deps.ports.clock.monotonic() - this.#standbyAt < BETTER_STANDBY_AFTER) return;
+    if (!this.deps.lines().some((line) => line.isUp() && line.supervisor() !== active.held.supervisor)) return;
+    this.#standbyAt = this.deps.ports.clock.monotonic();
+    void this.#close(standby.slot, 'another supernode is there for it').then(() => this.#standby.now());
+  }
+
+  #schedule(): void {
+    const { rotateEvery } = this.deps.config;
+    this.#cancelRotation();
+    if (rotateEvery === undefined) return;
+    const { clock, log } = this.deps.ports;
+    this.#cancelRotation = clock.after(rotateEvery, () => {
+      this.rotate('the schedule (--rotate-every)').catch((thrown: unknown) => {
+        log.info('no rotation this time', { code: toVpndError(thrown).code, reason: toVpndError(thrown).message });
+        this.#schedule();
+      });
+    });
+  }
+
+  /** Nothing in the background while the user's own wish is carried out. */
+  async #pause(why: string): Promise<void> {
+    this.#rotating = true;
+    const reason = new VpndError('closed', why);
+    await Promise.all([this.#standby.giveUp(reason), this.#replacement.giveUp(reason)]);
+  }
+
+  #resume(): void {
+    this.#rotating = false;
+    if (this.#needsReplacement()) this.#replacement.now();
+    else this.#standby.nudge();
+  }
+
+  #tell(supervisor: PeerId | undefined, news: News): boolean {
+    const line = supervisor === undefined ? this.deps.main() : this.deps.lineTo(supervisor);
+    return line?.upstream.tell(news) === 'sent';
+  }
+
+  #happened(code: EventCode, text: string, session: SessionId): void {
+    this.deps.happened(code, text, session);
+    if (this.tunnels.withSession(session)?.use === 'active') this.#changed(text);
+  }
+
+  #changed(text: string): void {
+    this.#lastChange = text;
+    this.deps.changed();
+  }
+
+  #become(phase: Phase, why: VpndError | undefined, change: string): void {
+    this.#phase = phase;
+    this.#why = why;
+    this.#changed(change);
+  }
+
+  /** One wish of the user at a time: up, down and rotate would otherwise meet half-way. */
+  #inTurn<T>(task: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(task, task);
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+}
+
+const PLAIN: Omit<RotatePeer, 'kind' | 'reason'> = { leaveSupernode: false, urgent: false, avoidExits: [] };
+const DONE: CommandDone = { offer: undefined };
+const PATH_LIMIT: Millis = seconds(5);

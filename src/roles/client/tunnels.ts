@@ -1,0 +1,126 @@
+import type { ClientConfig } from '../../config/types.js';
+import type { DataPlane, Reconciliation } from '../../core/ports/dataplane.js';
+import type { InterfaceName, Unit, UnitId } from '../../model/dataplane.js';
+import { unitIdOf } from '../../model/dataplane.js';
+import type { SessionId } from '../../model/ids.js';
+import type { WireGuardKeyPair } from '../../model/keys.js';
+import type { Exemption } from './exemptions.js';
+import { type HeldTunnel, hasSession, type Tunnel, tunnelUnits } from './tunnel.js';
+
+/** The active one, its standby, and one that retires or is being made. */
+const SLOTS = 3;
+
+/** Interface names are at most 15 characters long. */
+export const slotDevice = (base: InterfaceName, slot: number): InterfaceName =>
+  (slot === 0 ? base : `${base.slice(0, 13)}-${slot}`) as InterfaceName;
+
+/** The client's tunnels: what they are, and the one way in which a change of them reaches the kernel. */
+export class Tunnels {
+  readonly #slots = new Map<number, Tunnel>();
+  /** What the kernel was last told; a comparison repairs the rest. */
+  #told: ReadonlyMap<UnitId, Unit> = new Map();
+
+  constructor(
+    private readonly config: ClientConfig,
+    private readonly dataplane: DataPlane,
+    private readonly exempt: () => readonly Exemption[],
+  ) {}
+
+  all(): readonly Tunnel[] {
+    return [...this.#slots.values()];
+  }
+
+  held(): readonly HeldTunnel[] {
+    return this.all().filter(hasSession);
+  }
+
+  get(slot: number): Tunnel | undefined {
+    return this.#slots.get(slot);
+  }
+
+  active(): HeldTunnel | undefined {
+    return this.held().find((tunnel) => tunnel.use === 'active');
+  }
+
+  withSession(session: SessionId): HeldTunnel | undefined {
+    return this.held().find((tunnel) => tunnel.held.session === session);
+  }
+
+  /** A free slot, taken at once; undefined when there is none. */
+  reserve(keys: WireGuardKeyPair): Tunnel | undefined {
+    for (let slot = 0; slot < SLOTS; slot++) {
+      if (this.#slots.has(slot)) continue;
+      const tunnel = this.#blank(slot, keys);
+      this.#slots.set(slot, tunnel);
+      return tunnel;
+    }
+    return undefined;
+  }
+
+  /** For a session that is on record: exactly that slot. */
+  restore(slot: number, tunnel: Pick<HeldTunnel, 'use' | 'held' | 'holds'>): void {
+    this.#slots.set(slot, { ...this.#blank(slot, tunnel.held.keys), ...tunnel });
+  }
+
+  /** In memory only; `commit` brings it to the kernel. */
+  put(tunnel: Tunnel): void {
+    this.#slots.set(tunnel.slot, tunnel);
+  }
+
+  drop(slot: number): void {
+    this.#slots.delete(slot);
+  }
+
+  dropAll(): void {
+    this.#slots.clear();
+  }
+
+  /** Make the kernel follow, by what differs from the last time. Rejects with what the data plane rejects with. */
+  async commit(): Promise<void> {
+    const before = this.#told;
+    const wanted = this.#wanted();
+    const put = [...wanted].filter(([id, unit]) => !same(before.get(id), unit)).map(([, unit]) => unit);
+    const remove = [...before.keys()].filter((id) => !wanted.has(id));
+    if (put.length === 0 && remove.length === 0) return;
+    this.#told = wanted;
+    try {
+      await this.dataplane.apply({ put, remove });
+    } catch (thrown) {
+      if (this.#told === wanted) this.#told = before;
+      throw thrown;
+    }
+  }
+
+  /** Compare everything. */
+  async reconcile(): Promise<Reconciliation> {
+    const wanted = this.#wanted();
+    this.#told = wanted;
+    return this.dataplane.reconcile([...wanted.values()]);
+  }
+
+  #wanted(): ReadonlyMap<UnitId, Unit> {
+    const exempt = this.exempt();
+    return new Map(
+      this.all()
+        .flatMap((tunnel) => tunnelUnits(tunnel, exempt))
+        .map((unit) => [unitIdOf(unit), unit]),
+    );
+  }
+
+  #blank(slot: number, keys: WireGuardKeyPair): Tunnel {
+    return {
+      slot,
+      device: slotDevice(this.config.interface, slot),
+      table: this.config.table + slot,
+      keys,
+      use: 'standby',
+      held: undefined,
+      holds: false,
+      pin: undefined,
+      carriedAt: undefined,
+    };
+  }
+}
+
+/** Both are made by `tunnelUnits`, with their fields in the same order. */
+const same = (a: Unit | undefined, b: Unit): boolean => a !== undefined && JSON.stringify(a) === JSON.stringify(b);
