@@ -76,13 +76,13 @@ const member = {
   }),
 };
 
-const forwarding = (device: string) => ({
+const forwarding = (device: string, name = 'Name of the WireGuard interface') => ({
   interface: option({
     name: 'interface',
     value: '<name>',
     parse: v.interfaceName,
     default: device,
-    help: 'Name of the WireGuard interface',
+    help: name,
     example: device,
   }),
   dataplane: option({
@@ -297,7 +297,7 @@ const exit = {
   uplinkCheck: optional({
     name: 'uplink-check',
     value: '<host:port>',
-    parse: v.listOf(v.listenAddress),
+    parse: v.listOf(v.service),
     help: "TCP services whose silence means that this exit has lost the internet; the overlay's own servers are always among them",
     example: 'www.example.net:443',
     many: true,
@@ -307,13 +307,16 @@ const exit = {
 const client = {
   ...common('client'),
   ...member,
-  ...forwarding('wg-client'),
+  ...forwarding(
+    'wg-client',
+    'Name of the WireGuard interface; further tunnels put -1 and -2 behind it, so 13 characters at most',
+  ),
   table: option({
     name: 'table',
     value: '<number>',
-    parse: v.integer(1, 4_294_967_295),
+    parse: v.integer(1, 4_294_967_293),
     default: '51820',
-    help: 'Routing table of the tunnel',
+    help: 'First of the three routing tables of the tunnels: this one and the two numbers after it',
     example: '5182',
   }),
   privacy: option({

@@ -14,6 +14,11 @@ type Table<R extends Role> = (typeof OPTIONS)[R];
 /** A unix socket's path as the kernel holds it: 108 bytes with the final NUL. */
 export const SOCKET_PATH_LIMIT = 107;
 
+/** A client has up to three tunnels, each with an interface and a routing table of its own. */
+const TUNNELS = [0, 1, 2];
+/** An interface's name has 15 characters at most, and `-1` stands behind this one. */
+const CLIENT_INTERFACE_LIMIT = 13;
+
 /**
  * The configuration of a daemon, frozen, or one line that names the setting, where its value came from and what is
  * wrong with it. Nothing outside `raw` is consulted. Errors: VpndError `bad-config`.
@@ -132,8 +137,15 @@ function buildExit(given: AllGiven, raw: RawConfig): ExitConfig {
 
 function buildClient(given: AllGiven, raw: RawConfig): ClientConfig {
   const v = valuesOf('client', given);
-  if (v.table >= 253 && v.table <= 255) {
-    refuse(`${where(given, 'table')}: ${v.table} is the kernel's own table (default, main or local)`);
+  const taken = TUNNELS.map((slot) => v.table + slot).find((table) => table >= 253 && table <= 255);
+  if (taken !== undefined) {
+    const which = taken === v.table ? '' : `${v.table} to ${v.table + 2} are used, and `;
+    refuse(`${where(given, 'table')}: ${which}${taken} is the kernel's own table (default, main or local)`);
+  }
+  if (v.interface.length > CLIENT_INTERFACE_LIMIT) {
+    refuse(
+      `${where(given, 'interface')}: '${v.interface}' is too long: a client puts -1 and -2 behind it for further tunnels, so at most ${CLIENT_INTERFACE_LIMIT} characters`,
+    );
   }
   return {
     role: 'client',

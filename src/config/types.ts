@@ -84,7 +84,7 @@ export interface ClientConfig extends MemberConfig {
   readonly role: 'client';
   readonly interface: InterfaceName;
   readonly dataplane: EngineChoice;
-  /** Routing table of the tunnel. */
+  /** Routing table of the first tunnel; the others' follow it. */
   readonly table: number;
   readonly privacy: Privacy;
   /** Keep a second tunnel ready. */

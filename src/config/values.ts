@@ -102,6 +102,13 @@ export const listenAddress: Parse<HostPort> = (text) => {
   return parsed.ok ? parsed : err('is not an address and port like 0.0.0.0:443 or [::]:443');
 };
 
+/** A TCP service of somebody else's. */
+export const service: Parse<HostPort> = (text) => {
+  const parsed = parseHostPort(text);
+  if (!parsed.ok) return err('is not a host and port like www.example.net:443 or [2001:db8::1]:443');
+  return isUnspecified(parsed.value.host) ? err('is no address that others can reach') : parsed;
+};
+
 /** Host without a port takes port 0 here; whoever knows the default fills it in. */
 export interface AdvertisedHost {
   readonly host: string;

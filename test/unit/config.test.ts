@@ -59,10 +59,19 @@ t.test('a daemon with nothing but what it needs has sensible settings', async (t
     wireguardPort: 51820,
     sessionCapacity: 10000,
     lease: 3_600_000,
+    drainTimeout: 15_000,
     join: undefined,
   });
   t.match(good('exit', {}), { interface: 'wg-exit', maxMbps: 0, ipv6: 'auto', wireguardPort: undefined });
-  t.match(good('client', {}), { interface: 'wg-client', privacy: 'auto', stateDir: '/var/lib/vpnd/client' });
+  t.same(good('exit', {}).uplinkCheck, []);
+  t.match(good('client', {}), {
+    interface: 'wg-client',
+    table: 51820,
+    privacy: 'auto',
+    standby: true,
+    rotateEvery: undefined,
+    stateDir: '/var/lib/vpnd/client',
+  });
 });
 
 t.test('good values are read as they are meant', async (t) => {
@@ -90,6 +99,18 @@ t.test('good values are read as they are meant', async (t) => {
     { host: '2001:db8::7', port: 443 },
   ]);
   t.same(supernode.relayIps, ['203.0.113.7', '2001:db8::7']);
+  t.same(good('exit', { file: toml('uplink-check = ["www.example.net:443", "[2001:db8::1]:80"]') }).uplinkCheck, [
+    { host: 'www.example.net', port: 443 },
+    { host: '2001:db8::1', port: 80 },
+  ]);
+  t.match(good('client', { flags: { privacy: 'direct', standby: 'off', 'rotate-every': '1h' } }), {
+    privacy: 'direct',
+    standby: false,
+    rotateEvery: 3_600_000,
+  });
+  t.equal(good('client', { flags: { interface: 'wg-my-laptop1' } }).interface, 'wg-my-laptop1', '13 characters');
+  t.equal(good('client', { flags: { table: '250' } }).table, 250);
+  t.equal(good('supernode', { flags: { advertise: '203.0.113.7', 'drain-timeout': '0s' } }).drainTimeout, 0);
   t.equal(supernode.egress, true);
   t.equal(supernode.probePort, undefined);
   for (const [text, ms] of [
@@ -253,7 +274,31 @@ t.test('what is wrong is said in one line that names the setting and where it ca
     ['exit', { flags: { 'join-file': '/no/such' } }, "--join-file: '/no/such' does not exist"],
     ['exit', { flags: { 'join-file': '/f', join: TOKEN } }, '--join-file: give either --join or --join-file, not both'],
     ['client', { flags: { table: '254' } }, "--table: 254 is the kernel's own table"],
-    ['client', { flags: { privacy: 'paranoid' } }, "--privacy: 'paranoid' is not one of auto, private"],
+    ['client', { flags: { table: '252' } }, "--table: 252 to 254 are used, and 253 is the kernel's own table"],
+    ['client', { flags: { table: '4294967294' } }, "--table: '4294967294' is not a whole number from 1 to 4294967293"],
+    [
+      'client',
+      { env: { VPND_INTERFACE: 'wg-my-laptop-a' } },
+      "--interface (from VPND_INTERFACE): 'wg-my-laptop-a' is too long: a client puts -1 and -2 behind it",
+    ],
+    ['client', { flags: { privacy: 'paranoid' } }, "--privacy: 'paranoid' is not one of auto, direct, private"],
+    ['client', { flags: { standby: 'warm' } }, "--standby: 'warm' is not on or off"],
+    ['client', { flags: { 'rotate-every': '10s' } }, "--rotate-every: '10s' must lie between 1m and 30d"],
+    ['client', { flags: { 'rotate-every': 'hourly' } }, "--rotate-every: 'hourly' is not a duration"],
+    ['client', { flags: { 'rotate-every': '0s' } }, "--rotate-every: '0s' must lie between 1m and 30d"],
+    [
+      'exit',
+      { flags: { standby: 'on' }, file: toml('standby = true') },
+      'is not a setting of an exit (but of a client)',
+    ],
+    ['exit', { flags: { 'uplink-check': 'example.net' } }, "--uplink-check: 'example.net' is not a host and port like"],
+    [
+      'exit',
+      { flags: { 'uplink-check': 'example.net:443,0.0.0.0:1' } },
+      "contains '0.0.0.0:1', which is no address that others can reach",
+    ],
+    ['supernode', { flags: { ...sn, 'drain-timeout': '25h' } }, "--drain-timeout: '25h' must lie between 0ms and 1d"],
+    ['supernode', { flags: { ...sn, 'drain-timeout': '15' } }, "--drain-timeout: '15' is not a duration like 30s"],
   ];
   for (const [role, over, expected] of cases) {
     const line = complaint(role, over);

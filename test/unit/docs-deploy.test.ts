@@ -5,10 +5,12 @@ import t from 'tap';
 import type { Io } from '../../src/cli/io.js';
 import { main } from '../../src/cli/main.js';
 import { OPTIONS } from '../../src/config/options.js';
+import { duration } from '../../src/config/values.js';
 import { formatJoinToken } from '../../src/identity/join-token.js';
 import { openSodium } from '../../src/identity/sodium.js';
 import type { Port } from '../../src/model/address.js';
 import type { Region, Role } from '../../src/model/role.js';
+import { hours, seconds } from '../../src/model/time.js';
 
 const ROOT = process.cwd();
 const ROLES = ['base', 'supernode', 'exit', 'client'] as const satisfies readonly Role[];
@@ -90,6 +92,23 @@ t.test('the systemd units fit the daemons', async (t) => {
     t.match(unit.RestrictAddressFamilies, /AF_NETLINK/);
     t.equal(unit.ProtectKernelTunables, undefined, 'sysctls are written');
   }
+});
+
+t.test('a supernode that drains is given the time it asks for, by one signal', async (t) => {
+  const unit = settings(readFileSync(join(ROOT, 'deploy/systemd/vpnd-supernode.service'), 'utf8'));
+  const example = readFileSync(join(ROOT, 'deploy/config/supernode.toml'), 'utf8');
+  const longest = /^# drain-timeout = "(\w+)"$/m.exec(example)?.[1] ?? '';
+  const time = (text: string): number => {
+    const parsed = duration(seconds(0), hours(24))(text);
+    return parsed.ok ? parsed.value : Number.NaN;
+  };
+  const given = time(unit.TimeoutStopSec ?? '');
+  // Beside the drain: what is under way, and closing everything.
+  for (const needed of [OPTIONS.supernode.drainTimeout.default ?? '', longest]) {
+    t.ok(given >= time(needed) + seconds(15), `${given} ms for a drain of ${needed}`);
+  }
+  t.equal(unit.KillSignal, undefined, 'SIGTERM');
+  t.equal(unit.SendSIGHUP, undefined, 'and nothing after it: a second signal ends the daemon at once');
 });
 
 /** `Key=value` lines; no key stands twice in these units but in another section. */
