@@ -59,7 +59,7 @@ export type LinkState =
 
 export type LinkInput =
   | { readonly kind: 'start' }
-  | { readonly kind: 'stop' }
+  | { readonly kind: 'stop'; readonly error: VpndError }
   | { readonly kind: 'tick' }
   /** The machine slept: whatever was under way is dead, and waiting helps nobody. */
   | { readonly kind: 'woke' }
@@ -95,7 +95,7 @@ export function stepLink(state: LinkState, input: LinkInput, context: LinkContex
     case 'start':
       return state.kind === 'stopped' ? dialWhenDue(down(FRESH, now, undefined), context) : [state, []];
     case 'stop':
-      return [STOPPED, abandon(state, new VpndError('closed', 'this node is stopping', { retryable: true }))];
+      return [STOPPED, abandon(state, input.error)];
     case 'tick':
       return tick(state, context);
     case 'woke':
@@ -246,8 +246,8 @@ function abandon(state: LinkState, error: VpndError): readonly LinkEffect[] {
   return state.kind === 'stopped' || state.kind === 'down' ? [] : [{ kind: 'abandon', error }];
 }
 
-/** A supervisor that says it is full means it: asking it again at once only takes from the others. */
-const movesOn = (error: VpndError): boolean => error.code === 'full';
+/** A supervisor that says it is full, or leaving, means it: asking it again at once only takes from the others. */
+const movesOn = (error: VpndError): boolean => error.code === 'full' || error.code === 'draining';
 
 const HOPELESS: ReadonlySet<ErrorCode> = new Set([
   'revoked',

@@ -43,6 +43,7 @@ function story(steps: readonly (readonly [at: number, input: LinkInput])[], cont
 }
 
 const start: LinkInput = { kind: 'start' };
+const STOP: LinkInput = { kind: 'stop', error: error('closed') };
 const tick: LinkInput = { kind: 'tick' };
 const dialed: LinkInput = { kind: 'dialed' };
 const authenticated: LinkInput = { kind: 'authenticated', pingInterval: seconds(10), silenceLimit: seconds(30) };
@@ -92,7 +93,7 @@ t.test('every state and every way out of it', async (t) => {
       [
         [0, start],
         [1, failed('unreachable')],
-        [2, { kind: 'stop' }],
+        [2, STOP],
       ],
       ['stopped', '-', ''],
     ],
@@ -100,11 +101,11 @@ t.test('every state and every way out of it', async (t) => {
       'stop while dialing',
       [
         [0, start],
-        [1, { kind: 'stop' }],
+        [1, STOP],
       ],
       ['stopped', '-', 'abandon'],
     ],
-    ['stop while up', [...up, [3, { kind: 'stop' }]], ['stopped', '-', 'abandon']],
+    ['stop while up', [...up, [3, STOP]], ['stopped', '-', 'abandon']],
     [
       'start twice',
       [

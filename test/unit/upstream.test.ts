@@ -126,6 +126,8 @@ const REQUEST = {
   privacy: 'auto',
   kemKey: new Uint8Array(0),
   standby: false,
+  avoidExits: [],
+  avoidSupernodes: [],
 } as const;
 
 t.test('requests: answered, refused, timed out, cut off', async (t) => {

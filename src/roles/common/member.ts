@@ -1,14 +1,15 @@
 import type { MemberConfig } from '../../config/types.js';
 import { CLOCK_TOLERANCE } from '../../core/auth.js';
 import type { DialTarget, StreamEnd, TlsIdentity } from '../../core/ports/network.js';
+import type { NetworkState } from '../../core/ports/network-watch.js';
 import type { Bytes } from '../../model/bytes.js';
 import type { Command, CommandDone } from '../../model/command.js';
 import type { Load, SupernodeInfo } from '../../model/directory.js';
 import { VpndError } from '../../model/errors.js';
-import { type PeerId, shortId } from '../../model/ids.js';
+import type { PeerId, SessionId } from '../../model/ids.js';
 import type { WireGuardPublicKey } from '../../model/keys.js';
 import type { Membership } from '../../model/membership.js';
-import type { AuthResponse, Capabilities, JoinToken, News } from '../../model/messages.js';
+import type { AuthResponse, Capabilities, News } from '../../model/messages.js';
 import type { MemberRole } from '../../model/role.js';
 import type { SessionDigest } from '../../model/session.js';
 import { type Instant, type Millis, seconds, since } from '../../model/time.js';
@@ -16,61 +17,77 @@ import type { ForwardingPorts, RolePorts } from '../ports.js';
 import {
   baseTargets,
   type Enrolment,
-  enrol,
-  loadEnrolment,
-  notEnrolled,
   renewalQuestion,
   renewDirect,
   renewed,
   saveEnrolment,
   supernodeTargets,
   tlsIdentityOf,
-  tokenHash,
 } from './enrol.js';
-import { enrolmentAsked, enrolmentRefused } from './enrolment-facts.js';
 import { Homing } from './homing.js';
 import type { NodeKeys } from './keys.js';
+import { Latencies } from './latency.js';
+import { type Line, PeerLine } from './line.js';
+import { Recovery } from './line-recovery.js';
+import { Lines } from './lines.js';
+import { enrolled } from './member-enrolment.js';
+import { KnownSupernodes } from './member-supernodes.js';
 import { Renewer } from './renewal.js';
 import { Upstream } from './upstream.js';
-import { vouchForUdp } from './vouching.js';
 
-/** What a node says of itself on its stream. */
+/** What a node says of itself on its streams. */
 export interface MemberSelf {
   readonly wireguardKey: WireGuardPublicKey | undefined;
   readonly capabilities: () => Capabilities;
   /** Those that this supervisor knows: another's are nothing to repair for it. */
   readonly sessions: (supervisor: PeerId | undefined) => readonly SessionDigest[];
-  /** The supervisor that the node's sessions belong to, to which it returns; undefined when it has none. */
-  readonly home?: () => PeerId | undefined;
+  /** Supernodes that own sessions of this node, the most important first; asked for often. */
+  readonly homes?: () => readonly PeerId[];
   readonly load?: () => Load;
   readonly supernode?: () => SupernodeInfo;
 }
 
+/** `supervisor` is the supernode that the line goes to; undefined for base. */
 export interface MemberHandlers {
-  up?(welcome: AuthResponse): Promise<void> | void;
-  down?(end: StreamEnd): void;
+  up?(welcome: AuthResponse, supervisor: PeerId | undefined): Promise<void> | void;
+  down?(end: StreamEnd, supervisor: PeerId | undefined): void;
   command?(command: Command, supervisor: PeerId): Promise<CommandDone>;
-  news?(news: News): void;
+  news?(news: News, supervisor: PeerId | undefined): void;
+  /** WireGuard datagrams of a session, where no UDP gets through. */
+  datagrams?(session: SessionId, packets: readonly Bytes[], supervisor: PeerId): void;
+  /** Once per wake: the machine slept, or this process was stopped. The lines are being dialled anew already. */
+  woke?(): void;
+  /** The machine is on another network, or back on one; the lines are being dialled anew, or looked at, already. */
+  networkChanged?(state: NetworkState): void;
   /** A certificate was renewed. */
   certified?(): void;
   changed(): void;
 }
 
-/** A node's place in the overlay: its enrolment, kept fresh, and its stream to its supervisor. */
+/** A node's place in the overlay: its enrolment, kept fresh, and its streams to its supervisors. */
 export interface Member {
   readonly id: PeerId;
   readonly startedAt: Instant;
   readonly baseKey: Bytes;
   readonly ca: string;
+  /** The main line's, at the time it is asked for: hold a line instead where the supervisor must stay the same. */
   readonly upstream: Upstream;
+  /** One for supernodes; two for exits and clients, of which the second may be idle. */
+  lines(): readonly Line[];
+  /** The one to `homes()[0]`, else one that is up, else the first. */
+  main(): Line;
+  /** Connected to it and authenticated. */
+  lineTo(supernode: PeerId): Line | undefined;
+  /** Keep the second line connected, to another supernode than the first, even without a session there. */
+  wantSecond(want: boolean): void;
   membership(): Membership;
   enrolment(): Enrolment;
-  /** As last published, best first. */
+  /** As the lines turn to them, best first; for a client, its homes and those within reach in the first eight. */
   supernodes(): readonly SupernodeInfo[];
   baseTargets(): readonly DialTarget[];
   /** Supernodes only; throws for others. */
   tlsIdentity(): TlsIdentity;
-  /** Whether UDP reaches the supernode; undefined before it was tried. */
+  /** Whether UDP reaches the main line's supernode; undefined before it was tried. */
   udp(): 'through' | 'blocked' | undefined;
   /** The supervisor's clock less this machine's, as of the last connection. */
   clockOffset(): Millis | undefined;
@@ -79,16 +96,19 @@ export interface Member {
   stop(): Promise<void>;
 }
 
+/** What a member needs besides a role's ports, where there is one. */
+type MemberPorts = RolePorts & Partial<Pick<ForwardingPorts, 'datagrams' | 'reach' | 'networkWatch'>>;
+
 const RENEWAL_LIMIT = seconds(20);
 
 /**
  * Enrols at the first start, and again with a token that it has not used yet; takes the enrolment from the store at
- * every other one, and asks base for a fresh membership or certificate where they ran out meanwhile. The stream is dialled by `start()`.
+ * every other one, and asks base for a fresh membership or certificate where they ran out meanwhile. The streams are dialled by `start()`.
  */
 export async function joinOverlay(
   role: MemberRole,
   config: MemberConfig,
-  ports: RolePorts & Partial<Pick<ForwardingPorts, 'datagrams'>>,
+  ports: MemberPorts,
   keys: NodeKeys,
   self: MemberSelf,
   handlers: MemberHandlers,
@@ -96,66 +116,71 @@ export async function joinOverlay(
   const { store, clock, log } = ports;
   let enrolment = await enrolled(role, config, ports, keys);
   let membership = await currentMembership();
-  let udp: 'through' | 'blocked' | undefined;
   let clockOffset: Millis | undefined;
-
+  const homes = () => self.homes?.() ?? [];
   const keep = (next: Enrolment) => {
     enrolment = next;
     saveEnrolment(store.facts, next);
   };
-  const learn = (supernodes: readonly SupernodeInfo[]) => {
-    if (supernodes.length === 0) return;
-    try {
-      keep({ ...enrolment, supernodes });
-    } catch (err) {
-      // Known for now; a restart falls back on those known before.
-      log.warn('the list of supernodes cannot be kept on disk', { err });
-    }
-  };
 
-  const upstream: Upstream = new Upstream(
-    {
-      identity: keys.identity,
-      role,
-      region: membership.region,
-      membership: () => enrolment.membership,
-      wireguardKey: self.wireguardKey,
-      capabilities: self.capabilities,
-      sessions: self.sessions,
-      ...(self.supernode && { supernode: self.supernode }),
-      ...(self.load && { load: self.load }),
-      targets: () =>
-        role === 'supernode'
-          ? baseTargets(() => enrolment)
-          : supernodeTargets(homeFirst(enrolment.supernodes), enrolment.ca),
+  const latencies = new Latencies({
+    clock,
+    random: ports.random,
+    log,
+    // A supernode measures nobody: it is dialled to base, and to those that sessions ask for.
+    datagrams: role === 'supernode' ? undefined : ports.datagrams,
+    reach: role === 'supernode' ? undefined : ports.reach,
+    supernodes: () => enrolment.supernodes,
+    region: membership.region,
+    homes,
+    changed: handlers.changed,
+  });
+  const known = new KnownSupernodes({
+    role,
+    region: membership.region,
+    clock,
+    homes,
+    published: () => enrolment.supernodes,
+    measured: (id) => latencies.of(id),
+    keep: (supernodes) => {
+      try {
+        keep({ ...enrolment, supernodes });
+      } catch (err) {
+        // Known for now; a restart falls back on those known before.
+        log.warn('the list of supernodes cannot be kept on disk', { err });
+      }
     },
-    ports,
-    {
-      up: (welcome, target) => {
-        learn(welcome.supernodes);
-        clockOffset = since(welcome.serverTime, clock.now());
-        void vouch(welcome, target);
-        void Promise.resolve(handlers.up?.(welcome)).catch((err: unknown) =>
-          log.error('taking up a connection failed', { err }),
-        );
-      },
-      down: (end) => handlers.down?.(end),
-      command: (command) => {
-        const { expect } = upstream.status().supervisor ?? {};
-        if (expect?.kind !== 'supernode' || handlers.command === undefined) {
-          throw new VpndError('not-supported', `a ${role} takes no commands from base`);
-        }
-        return handlers.command(command, expect.id);
-      },
-      news: (news) => {
-        if (news.kind === 'directory') learn(news.supernodes);
-        handlers.news?.(news);
-      },
-      changed: handlers.changed,
+  });
+  const first = newLine(0);
+  const second = newLine(1);
+  const lines = new Lines([first, second], {
+    clock,
+    region: membership.region,
+    homes,
+    supernodes: () => known.ranked(),
+  });
+  const all = role === 'supernode' ? [first] : [first, second];
+  const main = () => (role === 'supernode' ? first : lines.main());
+  const recovery = new Recovery({
+    clock,
+    log,
+    networkWatch: ports.networkWatch,
+    lines: all,
+    networkChanged: (state) => {
+      latencies.forget();
+      handlers.networkChanged?.(state);
     },
-  );
-
-  const homing = new Homing({ home: () => self.home?.() ?? regional(), upstream, clock, log });
+    woke: () => {
+      latencies.forget();
+      handlers.woke?.();
+    },
+  });
+  const homing = new Homing({
+    better: () => lines.better(),
+    answers: async (supernode) => !latencies.canMeasure || (await latencies.measure(supernode)) !== 'none',
+    clock,
+    log,
+  });
   const renewers = [
     new Renewer({ what: 'the membership', after: 1 / 2, validity: () => membership, renew }, ports),
     ...(role === 'supernode'
@@ -179,49 +204,118 @@ export async function joinOverlay(
     startedAt: clock.now(),
     baseKey: enrolment.baseKey,
     ca: enrolment.ca,
-    upstream,
+    get upstream() {
+      return main().upstream;
+    },
+    lines: () => all,
+    main,
+    lineTo: (supernode) => all.find((line) => line.isUp() && line.supervisor() === supernode),
+    wantSecond: (want) => {
+      if (role !== 'supernode') lines.wantSecond(want);
+    },
     membership: () => membership,
     enrolment: () => enrolment,
-    supernodes: () => enrolment.supernodes,
+    supernodes: () => known.ordered(),
     baseTargets: () => baseTargets(() => enrolment),
     tlsIdentity: () => {
       const identity = tlsIdentityOf(enrolment);
       if (identity === undefined) throw new VpndError('internal', `a ${role} has no TLS certificate`);
       return identity;
     },
-    udp: () => udp,
+    udp: () => main().udp(),
     clockOffset: () => clockOffset,
     health: () => {
-      const { state, lastError } = upstream.status();
+      const { state, lastError } = main().upstream.status();
       return { ok: state === 'up', detail: state === 'up' ? 'connected' : (lastError?.message ?? state) };
     },
     start: () => {
-      upstream.start();
+      if (role === 'supernode') first.start();
+      else lines.start();
       homing.start();
+      recovery.start();
+      latencies.start();
       for (const renewer of renewers) renewer.start();
     },
     stop: async () => {
       homing.stop();
+      recovery.stop();
+      latencies.stop();
       for (const renewer of renewers) renewer.stop();
-      await upstream.stop();
+      await lines.stop();
     },
   };
 
-  /** Without sessions a node belongs to its region, where it is looked for; undefined while it is there. */
-  function regional(): PeerId | undefined {
-    const { expect } = upstream.status().supervisor ?? {};
-    const own = enrolment.supernodes.filter((one) => one.region === membership.region);
-    const isThere = expect?.kind !== 'supernode' || own.some((one) => one.id === expect.id);
-    return isThere ? undefined : own[0]?.id;
-  }
-
-  function homeFirst(supernodes: readonly SupernodeInfo[]): readonly SupernodeInfo[] {
-    const home = self.home?.();
-    return [...supernodes.filter((one) => one.id === home), ...supernodes.filter((one) => one.id !== home)];
+  function newLine(index: 0 | 1): PeerLine {
+    const upstream = new Upstream(
+      {
+        identity: keys.identity,
+        role,
+        region: membership.region,
+        membership: () => enrolment.membership,
+        wireguardKey: self.wireguardKey,
+        capabilities: self.capabilities,
+        sessions: self.sessions,
+        ...(self.supernode && { supernode: self.supernode }),
+        ...(self.load && { load: self.load }),
+        targets: () =>
+          role === 'supernode' ? baseTargets(() => enrolment) : supernodeTargets(lines.targets(index), enrolment.ca),
+      },
+      ports,
+      {
+        up: (welcome, target) => {
+          const at = supernodeOf(target);
+          known.told(at, welcome.supernodes);
+          clockOffset = since(welcome.serverTime, clock.now());
+          line.welcomed(at, welcome.probeToken);
+          lines.reconsider();
+          void Promise.resolve(handlers.up?.(welcome, at)).catch((err: unknown) =>
+            log.error('taking up a connection failed', { err }),
+          );
+        },
+        down: (end, target) => {
+          handlers.down?.(end, supernodeOf(target));
+          lines.reconsider();
+        },
+        command: async (command, target) => {
+          const from = supernodeOf(target);
+          if (from === undefined || handlers.command === undefined) {
+            throw new VpndError('not-supported', `a ${role} takes no commands from base`);
+          }
+          // It may begin or end what hangs on this supernode.
+          return handlers.command(command, from).finally(() => lines.reconsider());
+        },
+        news: (news, target) => {
+          const from = supernodeOf(target);
+          if (news.kind === 'directory') known.told(from, news.supernodes);
+          handlers.news?.(news, from);
+          lines.reconsider();
+        },
+        datagrams: (session, packets, target) => {
+          const from = supernodeOf(target);
+          if (from !== undefined) handlers.datagrams?.(session, packets, from);
+        },
+        woke: () => recovery.woke(line),
+        changed: () => {
+          lines.reconsider();
+          handlers.changed();
+        },
+      },
+    );
+    const line: PeerLine = new PeerLine(index, upstream, {
+      clock,
+      random: ports.random,
+      log,
+      identity: keys.identity,
+      datagrams: ports.datagrams,
+      supernode: (id) => enrolment.supernodes.find((one) => one.id === id),
+      changed: handlers.changed,
+    });
+    return line;
   }
 
   /** Both at once, up the stream where there is one, else of base directly. */
   async function renew(): Promise<void> {
+    const { upstream } = main();
     if (upstream.status().state === 'up') {
       const key = role === 'supernode' ? await ports.certificates.newRequest() : undefined;
       const answer = await upstream.ask(renewalQuestion(keys.identity, clock.now(), key?.csr), RENEWAL_LIMIT);
@@ -246,76 +340,7 @@ export async function joinOverlay(
     if (!checked.ok) throw checked.error;
     return checked.value;
   }
-
-  async function vouch(welcome: AuthResponse, target: DialTarget): Promise<void> {
-    const { expect } = target;
-    const supernode =
-      expect.kind === 'supernode' ? enrolment.supernodes.find((one) => one.id === expect.id) : undefined;
-    if (supernode?.probePort === undefined || ports.datagrams === undefined) return;
-    const reflector = { ips: supernode.relayIps, port: supernode.probePort };
-    const seen = await vouchForUdp(
-      { datagrams: ports.datagrams, random: ports.random },
-      keys.identity,
-      welcome.probeToken,
-      reflector,
-    );
-    udp = [...seen.values()].some((endpoint) => endpoint !== undefined) ? 'through' : 'blocked';
-    if (udp === 'blocked') {
-      log.warn(
-        `no UDP reaches supernode ${shortId(supernode.id)}: the network here blocks it, and WireGuard needs it`,
-        {
-          supernode_id: supernode.id,
-        },
-      );
-    }
-    handlers.changed();
-  }
 }
 
-/** As the store has it; enrolled by base first when it has none, and anew when the token is one that was not used yet. */
-async function enrolled(role: MemberRole, config: MemberConfig, ports: RolePorts, keys: NodeKeys): Promise<Enrolment> {
-  const { facts } = ports.store;
-  const known = loadEnrolment(facts);
-  const token = keys.joinToken;
-  if (known === undefined) {
-    if (token === undefined) throw notEnrolled(role);
-    const asking = { asked: () => enrolmentAsked(facts), refused: () => enrolmentRefused(facts) };
-    const fresh = await enrol({ token, role, region: config.region, identity: keys.identity, ...asking }, ports);
-    saveEnrolment(facts, fresh);
-    return fresh;
-  }
-  if (known.role !== role) {
-    throw new VpndError(
-      'wrong-role',
-      `${config.stateDir} belongs to a ${known.role}; give this ${role} a --state-dir of its own`,
-    );
-  }
-  const isNew = token !== undefined && tokenHash(token, ports.crypto) !== known.token;
-  const current = isNew ? await enrolledAnew(known, token, config, ports, keys) : known;
-  if (config.region !== undefined && config.region !== current.region) {
-    throw new VpndError(
-      'wrong-region',
-      `this node is enrolled in region ${current.region}, not ${config.region}; enrol it anew to move it`,
-    );
-  }
-  return current;
-}
-
-/** What it was enrolled as holds on when the token is no good or base cannot be reached: a restart must not need either. */
-async function enrolledAnew(
-  known: Enrolment,
-  token: JoinToken,
-  config: MemberConfig,
-  ports: RolePorts,
-  { identity }: NodeKeys,
-): Promise<Enrolment> {
-  const { role } = known;
-  try {
-    const fresh = await enrol({ token, role, region: config.region, identity, before: known }, ports);
-    saveEnrolment(ports.store.facts, fresh);
-    return fresh;
-  } catch (err) {
-    ports.log.warn('the join token was not used: this node stays enrolled as it was', { err });
-    return known;
-  }
-}
+const supernodeOf = ({ expect }: DialTarget): PeerId | undefined =>
+  expect.kind === 'supernode' ? expect.id : undefined;

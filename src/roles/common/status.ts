@@ -6,6 +6,7 @@ import { formatHostPort } from '../../model/address.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 import type { MemberRole, Path, Role } from '../../model/role.js';
 import type { RolePorts } from '../ports.js';
+import type { Line } from './line.js';
 import type { Member } from './member.js';
 
 export const wireRole = (role: Role): WireRole =>
@@ -19,9 +20,8 @@ export type StatusInit = Exclude<MessageInitShape<typeof NodeStatusSchema>, { re
 
 /** What every member's status has. */
 export function nodeStatus(role: MemberRole, config: CommonConfig, ports: RolePorts, member: Member): StatusInit {
-  const { upstream } = member;
-  const link = upstream.status();
-  const expect = link.supervisor?.expect;
+  const main = member.main();
+  const link = main.upstream.status();
   const offset = member.clockOffset();
   return {
     role: wireRole(role),
@@ -32,16 +32,28 @@ export function nodeStatus(role: MemberRole, config: CommonConfig, ports: RolePo
     stateDirectory: config.stateDir,
     membershipNotAfterMs: BigInt(member.membership().notAfter),
     upstream: {
-      state: link.state,
-      supervisorId: expect?.kind === 'supernode' ? expect.id : (expect?.kind ?? ''),
-      address: link.supervisor === undefined ? '' : formatHostPort(link.supervisor.address),
-      sinceMs: BigInt(link.since),
-      latencyMs: link.latency ?? 0,
-      lastError: link.lastError?.message ?? '',
+      ...streamStatus(main),
       ...(offset === undefined ? {} : { clockOffsetMs: BigInt(Math.round(offset)) }),
     },
+    otherUpstreams: member
+      .lines()
+      .filter((line) => line !== main && line.supervisor() !== undefined)
+      .map(streamStatus),
     supernodes: role === 'supernode' ? [] : member.supernodes().flatMap(known),
     problems: problems(link.state === 'up' ? undefined : link.lastError?.message, member.udp()),
+  };
+}
+
+function streamStatus({ upstream }: Line) {
+  const link = upstream.status();
+  const expect = link.supervisor?.expect;
+  return {
+    state: link.state,
+    supervisorId: expect?.kind === 'supernode' ? expect.id : (expect?.kind ?? ''),
+    address: link.supervisor === undefined ? '' : formatHostPort(link.supervisor.address),
+    sinceMs: BigInt(link.since),
+    latencyMs: link.latency ?? 0,
+    lastError: link.lastError?.message ?? '',
   };
 }
 

@@ -2,9 +2,11 @@ import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import type { Metrics } from '../../core/ports/metrics.js';
 import type { ControlStream, SendResult } from '../../core/ports/network.js';
+import type { Bytes } from '../../model/bytes.js';
 import type { Command, CommandDone } from '../../model/command.js';
 import type { Load } from '../../model/directory.js';
 import { VpndError } from '../../model/errors.js';
+import type { SessionId } from '../../model/ids.js';
 import type { ControlMessage, ExitResponse, InfoAnswer, InfoQuestion, News } from '../../model/messages.js';
 import type { ExitRequest, SessionGrant } from '../../model/session.js';
 import { type Millis, ms } from '../../model/time.js';
@@ -19,8 +21,10 @@ interface Deps {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly load: () => Load | undefined;
-  readonly command: ((command: Command) => Promise<CommandDone>) | undefined;
+  /** Undefined where this node takes none. */
+  readonly command: (command: Command) => Promise<CommandDone> | undefined;
   readonly news: (news: News) => void;
+  readonly datagrams: (session: SessionId, packets: readonly Bytes[]) => void;
   /** The supervisor broke the protocol. */
   readonly misbehaved: (text: string) => void;
 }
@@ -70,6 +74,12 @@ export class UpstreamSession {
     return result;
   }
 
+  /** Dropped (`overflow`) rather than sent when the stream is not keeping up: tunnels live with loss, streams do not. */
+  sendDatagrams(session: SessionId, packets: readonly Bytes[]): SendResult {
+    if (this.#closed) return 'closed';
+    return this.#stream.offer({ kind: 'datagrams', session, packets }) ? 'sent' : 'overflow';
+  }
+
   ping(): void {
     this.#lastPing = { id: ++this.#lastId, sentAt: this.#deps.clock.monotonic() };
     this.send({ kind: 'ping', id: this.#lastPing.id, load: this.#deps.load() });
@@ -102,6 +112,9 @@ export class UpstreamSession {
       case 'event':
         this.#deps.news(message.news);
         break;
+      case 'datagrams':
+        this.#deps.datagrams(message.session, message.packets);
+        break;
       case 'auth-request':
       case 'auth-response':
       case 'command-response':
@@ -123,11 +136,12 @@ export class UpstreamSession {
   async #command(command: Command): Promise<void> {
     const { id, session, desired } = command;
     const handle = async (): Promise<CommandDone> => {
-      if (this.#deps.command === undefined) throw new VpndError('not-supported', 'this node takes no commands');
       if (this.#commands > MAX_COMMANDS_IN_FLIGHT) {
         throw new VpndError('rate-limited', 'too many commands at once', { retryable: true });
       }
-      return this.#deps.command(command);
+      const handled = this.#deps.command(command);
+      if (handled === undefined) throw new VpndError('not-supported', 'this node takes no commands');
+      return handled;
     };
     this.#commands++;
     const result = await outcomeOf(handle, (err) =>

@@ -1,9 +1,10 @@
 import type { Identity } from '../../core/ports/crypto.js';
 import type { DialTarget, StreamEnd } from '../../core/ports/network.js';
+import type { Bytes } from '../../model/bytes.js';
 import type { Command, CommandDone } from '../../model/command.js';
 import type { Load, SupernodeInfo } from '../../model/directory.js';
 import type { VpndError } from '../../model/errors.js';
-import type { PeerId } from '../../model/ids.js';
+import type { PeerId, SessionId } from '../../model/ids.js';
 import type { WireGuardPublicKey } from '../../model/keys.js';
 import type { Signed } from '../../model/membership.js';
 import type { AuthResponse, Capabilities, News } from '../../model/messages.js';
@@ -29,12 +30,17 @@ export interface UpstreamOptions {
   readonly load?: () => Load;
 }
 
+/** `from` and `target` are the supervisor that the stream goes to. */
 export interface UpstreamHandlers {
   up(welcome: AuthResponse, target: DialTarget): void;
-  down(end: StreamEnd): void;
+  down(end: StreamEnd, target: DialTarget): void;
   /** Must be idempotent by the command's id: an answer that got lost is asked for again. */
-  command?(command: Command): Promise<CommandDone>;
-  news?(news: News): void;
+  command?(command: Command, from: DialTarget): Promise<CommandDone>;
+  news?(news: News, from: DialTarget): void;
+  /** WireGuard datagrams of a session, where no UDP gets through. */
+  datagrams?(session: SessionId, packets: readonly Bytes[], from: DialTarget): void;
+  /** This machine, or this process, was stopped for a while; the stream is being dialled anew already. */
+  woke?(): void;
   /** The status is another one. */
   changed?(): void;
 }

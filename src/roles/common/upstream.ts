@@ -11,7 +11,9 @@ import {
 } from '../../core/link.js';
 import type { AbortSignalLike } from '../../core/ports/clock.js';
 import type { ControlStream, DialedStream, DialTarget, SendResult, StreamEnd } from '../../core/ports/network.js';
+import type { Bytes } from '../../model/bytes.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
+import type { SessionId } from '../../model/ids.js';
 import type { AuthResponse, ControlMessage, InfoAnswer, InfoQuestion, News } from '../../model/messages.js';
 import type { ExitRequest, SessionGrant } from '../../model/session.js';
 import { type Instant, type Millis, ms, seconds } from '../../model/time.js';
@@ -19,6 +21,7 @@ import { MAX_SESSION_DIGESTS } from '../../transport/codec/limits.js';
 import type { RolePorts } from '../ports.js';
 import { UpstreamSession } from './upstream-session.js';
 import type { UpstreamHandlers, UpstreamOptions, UpstreamStatus } from './upstream-types.js';
+import { Waiters } from './upstream-waiters.js';
 
 export type { UpstreamHandlers, UpstreamOptions, UpstreamStatus } from './upstream-types.js';
 
@@ -30,7 +33,7 @@ const STOPPED_LIMIT: Millis = seconds(10);
 type Ports = Pick<RolePorts, 'clock' | 'random' | 'crypto' | 'network' | 'log' | 'metrics' | 'version'>;
 
 /** One attempt, from dialling to the end of its stream. What a past attempt still reports is recognised by it. */
-interface Line {
+interface Attempt {
   readonly to: DialTarget;
   readonly abort: AbortController;
   stream: ControlStream | undefined;
@@ -43,17 +46,19 @@ export class Upstream {
   readonly #options: UpstreamOptions;
   readonly #ports: Ports;
   readonly #handlers: UpstreamHandlers;
-  readonly #waiters = new Set<(error?: VpndError) => void>();
+  readonly #waiters: Waiters;
   #link: LinkState = STOPPED;
   #since: Instant;
-  #line: Line | undefined;
+  #attempt: Attempt | undefined;
   #timer: (() => void) | undefined;
+  #proof: () => void = () => {};
   #connects = 0;
 
   constructor(options: UpstreamOptions, ports: Ports, handlers: UpstreamHandlers) {
     this.#options = options;
     this.#ports = ports;
     this.#handlers = handlers;
+    this.#waiters = new Waiters(ports.clock);
     this.#since = ports.clock.now();
   }
 
@@ -62,14 +67,44 @@ export class Upstream {
   }
 
   async stop(): Promise<void> {
-    this.#input({ kind: 'stop' });
-    const error = new VpndError('closed', 'this node is stopping', { retryable: true });
-    for (const settle of [...this.#waiters]) settle(error);
+    this.#end(new VpndError('closed', 'this node is stopping', { retryable: true }));
+  }
+
+  /** Until `start` is called again: nobody needs this stream at present. */
+  rest(): void {
+    this.#end(new VpndError('closed', 'this stream is not needed any more', { retryable: true }));
+  }
+
+  #end(error: VpndError): void {
+    this.#proof();
+    this.#input({ kind: 'stop', error });
+    this.#waiters.settle(error);
   }
 
   /** Look for the best supervisor again, at once: the network changed, a membership was renewed, this one drains. */
   redial(): void {
     this.#input({ kind: 'redial' });
+  }
+
+  /** This machine slept, as somebody else noticed: dial anew at once. */
+  wake(): void {
+    this.#input({ kind: 'woke' });
+  }
+
+  /** Dial anew unless the stream is up and shows within `limit` that it is alive. */
+  prove(limit: Millis): void {
+    const { clock } = this.#ports;
+    const asked = clock.monotonic();
+    const attempt = this.#attempt;
+    if (this.#link.kind !== 'up') {
+      this.redial();
+      return;
+    }
+    attempt?.session?.ping();
+    this.#proof();
+    this.#proof = clock.after(limit, () => {
+      if (this.#attempt === attempt && this.#link.kind === 'up' && this.#link.lastHeard <= asked) this.redial();
+    });
   }
 
   status(): UpstreamStatus {
@@ -84,7 +119,7 @@ export class Upstream {
       case 'authenticating':
         return { state: link.kind, supervisor: link.to, since, ...(link.lastError && { lastError: link.lastError }) };
       case 'up': {
-        const latency = this.#line?.session?.latency;
+        const latency = this.#attempt?.session?.latency;
         return { state: 'up', supervisor: link.to, since, ...(latency !== undefined && { latency }) };
       }
     }
@@ -92,35 +127,27 @@ export class Upstream {
 
   /** Rejects with the supervisor's refusal, `timeout`, or `closed` (retryable) when there is no stream or it breaks. */
   requestExit(request: Omit<ExitRequest, 'requestId'>, timeout: Millis): Promise<SessionGrant> {
-    return this.#line?.session?.requestExit(request, timeout) ?? Promise.reject(this.#notUp('closed'));
+    return this.#attempt?.session?.requestExit(request, timeout) ?? Promise.reject(this.#notUp('closed'));
   }
 
   /** Rejects like `requestExit`. */
   ask(question: InfoQuestion, timeout: Millis): Promise<InfoAnswer> {
-    return this.#line?.session?.ask(question, timeout) ?? Promise.reject(this.#notUp('closed'));
+    return this.#attempt?.session?.ask(question, timeout) ?? Promise.reject(this.#notUp('closed'));
+  }
+
+  /** Not for what must arrive: `overflow` means dropped, and the stream goes on. */
+  sendDatagrams(session: SessionId, packets: readonly Bytes[]): SendResult {
+    return this.#attempt?.session?.sendDatagrams(session, packets) ?? 'closed';
   }
 
   tell(news: News): SendResult {
-    return this.#line?.session?.send({ kind: 'event', news }) ?? 'closed';
+    return this.#attempt?.session?.send({ kind: 'event', news }) ?? 'closed';
   }
 
   /** Resolves once the stream is up; rejects with the last error after `timeout`, or with the signal's reason. */
   whenUp(timeout: Millis, signal?: AbortSignalLike): Promise<void> {
     if (this.#link.kind === 'up') return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted) return reject(signal.reason);
-      const onAbort = () => finish(() => reject(signal?.reason));
-      const settle = (error?: VpndError) => finish(() => (error === undefined ? resolve() : reject(error)));
-      const cancel = this.#ports.clock.after(timeout, () => settle(this.#notUp('timeout')));
-      const finish = (act: () => void) => {
-        cancel();
-        this.#waiters.delete(settle);
-        signal?.removeEventListener('abort', onAbort);
-        act();
-      };
-      this.#waiters.add(settle);
-      signal?.addEventListener('abort', onAbort);
-    });
+    return this.#waiters.wait(timeout, () => this.#notUp('timeout'), signal);
   }
 
   #notUp(code: 'closed' | 'timeout'): VpndError {
@@ -152,7 +179,9 @@ export class Upstream {
     const expected = Math.max(now, Math.min(deadline, now + LOOK_INTERVAL));
     this.#timer = this.#ports.clock.after(ms(expected - now), () => {
       const late = this.#ports.clock.monotonic() - expected;
-      this.#input({ kind: late > STOPPED_LIMIT ? 'woke' : 'tick' });
+      const woke = late > STOPPED_LIMIT;
+      this.#input({ kind: woke ? 'woke' : 'tick' });
+      if (woke) this.#guard('waking', () => this.#handlers.woke?.());
     });
   }
 
@@ -165,32 +194,32 @@ export class Upstream {
         this.#drop({ by: 'local', error: effect.error });
         break;
       case 'ping':
-        this.#line?.session?.ping();
+        this.#attempt?.session?.ping();
         break;
     }
   }
 
   #dial(to: DialTarget, timeout: Millis): void {
-    const line: Line = { to, abort: new AbortController(), stream: undefined, session: undefined };
-    this.#line = line;
+    const attempt: Attempt = { to, abort: new AbortController(), stream: undefined, session: undefined };
+    this.#attempt = attempt;
     const failed = (thrown: unknown) => {
-      if (this.#line === line) this.#lost({ by: 'lost', error: toVpndError(thrown) });
-      line.stream?.end();
+      if (this.#attempt === attempt) this.#lost({ by: 'lost', error: toVpndError(thrown) });
+      attempt.stream?.end();
     };
     this.#ports.network
-      .dialControl(to, { timeout, signal: line.abort.signal })
-      .then((dialed) => this.#dialed(line, dialed))
+      .dialControl(to, { timeout, signal: attempt.abort.signal })
+      .then((dialed) => this.#dialed(attempt, dialed))
       .catch(failed);
   }
 
-  #dialed(line: Line, { stream, challenge, serverKeyHash }: DialedStream): void {
-    if (this.#line !== line) {
+  #dialed(attempt: Attempt, { stream, challenge, serverKeyHash }: DialedStream): void {
+    if (this.#attempt !== attempt) {
       stream.end();
       return;
     }
     const { identity, role, region, membership, wireguardKey, capabilities, sessions, supernode } = this.#options;
-    line.stream = stream;
-    const server = line.to.expect.kind === 'base' ? undefined : line.to.expect.id;
+    attempt.stream = stream;
+    const server = attempt.to.expect.kind === 'base' ? undefined : attempt.to.expect.id;
     this.#input({ kind: 'dialed' });
     const request = makeAuthRequest(
       identity,
@@ -210,44 +239,46 @@ export class Upstream {
     stream.send(request);
     stream.listen({
       message: (message) => {
-        if (this.#line === line) this.#message(line, stream, message);
+        if (this.#attempt === attempt) this.#message(attempt, stream, message);
       },
       ended: (end) => {
-        if (this.#line === line) this.#lost(end);
+        if (this.#attempt === attempt) this.#lost(end);
       },
     });
   }
 
-  #message(line: Line, stream: ControlStream, message: ControlMessage): void {
-    if (line.session !== undefined) {
+  #message(attempt: Attempt, stream: ControlStream, message: ControlMessage): void {
+    if (attempt.session !== undefined) {
       this.#input({ kind: 'heard' });
-      line.session.receive(message);
+      attempt.session.receive(message);
     } else if (message.kind === 'auth-response') {
-      this.#authenticated(line, stream, message);
+      this.#authenticated(attempt, stream, message);
     } else {
       this.#misbehaved('AuthResponse comes before anything else');
     }
   }
 
-  #authenticated(line: Line, stream: ControlStream, welcome: AuthResponse): void {
+  #authenticated(attempt: Attempt, stream: ControlStream, welcome: AuthResponse): void {
     const handlers = this.#handlers;
-    line.session = new UpstreamSession(stream, {
+    const { to } = attempt;
+    attempt.session = new UpstreamSession(stream, {
       ...this.#ports,
       load: () => this.#options.load?.(),
-      command: handlers.command?.bind(handlers),
-      news: (news) => this.#guard(news.kind, () => handlers.news?.(news)),
+      command: (command) => handlers.command?.(command, to),
+      news: (news) => this.#guard(news.kind, () => handlers.news?.(news, to)),
+      datagrams: (session, packets) => this.#guard('datagrams', () => handlers.datagrams?.(session, packets, to)),
       misbehaved: (text) => this.#misbehaved(text),
     });
     if (this.#connects++ > 0) this.#ports.metrics.reconnects.inc();
     this.#input({ kind: 'authenticated', pingInterval: welcome.pingInterval, silenceLimit: welcome.silenceLimit });
-    this.#ports.log.info(`connected to ${targetName(line.to)}`, { role: this.#options.role });
-    this.#guard('up', () => handlers.up(welcome, line.to));
-    for (const settle of [...this.#waiters]) settle();
+    this.#ports.log.info(`connected to ${targetName(to)}`, { role: this.#options.role });
+    this.#guard('up', () => handlers.up(welcome, to));
+    this.#waiters.settle();
   }
 
   #misbehaved(text: string): void {
     const error = new VpndError('bad-message', text);
-    const { stream } = this.#line ?? {};
+    const { stream } = this.#attempt ?? {};
     this.#lost({ by: 'local', error });
     stream?.end(error);
   }
@@ -256,7 +287,7 @@ export class Upstream {
   #lost(end: StreamEnd): void {
     const error = end.error ?? new VpndError('closed', 'the connection to the supervisor broke', { retryable: true });
     const before = this.status().lastError?.code;
-    const wasUp = this.#line?.session !== undefined;
+    const wasUp = this.#attempt?.session !== undefined;
     this.#forget(end);
     this.#input({ kind: 'failed', error });
     const { log } = this.#ports;
@@ -267,19 +298,19 @@ export class Upstream {
 
   /** Ends the attempt from this side, as the link decided. */
   #drop(end: StreamEnd): void {
-    const line = this.#line;
+    const attempt = this.#attempt;
     this.#forget(end);
-    line?.abort.abort(end.error);
-    line?.stream?.end(end.error);
+    attempt?.abort.abort(end.error);
+    attempt?.stream?.end(end.error);
   }
 
   #forget(end: StreamEnd): void {
-    const session = this.#line?.session;
-    this.#line = undefined;
-    if (session === undefined) return;
+    const { session, to } = this.#attempt ?? {};
+    this.#attempt = undefined;
+    if (session === undefined || to === undefined) return;
     const why = end.error === undefined ? '' : `: ${end.error.message}`;
     session.close(new VpndError('closed', `the stream to the supervisor ended${why}`, { retryable: true }));
-    this.#guard('down', () => this.#handlers.down(end));
+    this.#guard('down', () => this.#handlers.down(end, to));
   }
 
   #guard(what: string, handler: () => void): void {

@@ -1,5 +1,6 @@
 import type { ExitConfig } from '../../config/types.js';
 import { CommandExecutor } from '../../core/executor.js';
+import type { SessionRecord } from '../../core/ports/store.js';
 import { NO_LOAD } from '../../model/directory.js';
 import { type PeerId, shortId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
@@ -7,7 +8,7 @@ import { seconds } from '../../model/time.js';
 import { Changes } from '../common/changes.js';
 import { History } from '../common/history.js';
 import type { NodeKeys } from '../common/keys.js';
-import { joinOverlay } from '../common/member.js';
+import { joinOverlay, type Member } from '../common/member.js';
 import { Periodic } from '../common/periodic.js';
 import { adopted, reconcileRegularly } from '../common/reconciler.js';
 import { nodeStatus } from '../common/status.js';
@@ -19,7 +20,7 @@ const PLAN_FACT = 'address-plan';
 const COUNT_EVERY = seconds(5);
 
 /**
- * An exit: one stream up to a supernode, one WireGuard device, one peer on it per session. Rejects with what enrolment
+ * An exit: a stream up to a supernode, and to a second one while that owns sessions here too; one WireGuard device, one peer on it per session. Rejects with what enrolment
  * or the data plane rejects with; the kernel is as it was then.
  */
 export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys: NodeKeys): Promise<RunningRole> {
@@ -40,7 +41,9 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       ipv6,
       plan: () => plan,
       ended: (session, why) => {
-        upstream.tell({ kind: 'session-closed', session, reason: why });
+        const owner = store.ledger.session(session)?.owner;
+        const line = owner === undefined ? member.main() : member.lineTo(owner);
+        line?.upstream.tell({ kind: 'session-closed', session, reason: why });
         history.record(
           'session-closed',
           why === 'expired' ? 'nobody renewed its lease' : 'its supernode has closed it',
@@ -50,7 +53,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       },
     }),
   );
-  const member = await joinOverlay(
+  const member: Member = await joinOverlay(
     'exit',
     config,
     ports,
@@ -66,12 +69,11 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
         sessionCapacity: config.sessionCapacity,
       }),
       sessions: (supervisor) => executor.sessions().filter((one) => one.owner === supervisor),
-      home: () => executor.sessions()[0]?.owner,
+      homes: () => ownersOf(executor.sessions()),
       load: () => ({ ...NO_LOAD, sessions: executor.sessions().length, sessionCapacity: config.sessionCapacity }),
     },
     {
       up: async (welcome) => {
-        arrived();
         const next = welcome.addressPlan;
         if (next === undefined || JSON.stringify(next) === JSON.stringify(plan)) return;
         plan = next;
@@ -88,10 +90,12 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
         changes.notify();
         return done;
       },
-      changed: () => changes.notify(),
+      changed: () => {
+        arrived();
+        changes.notify();
+      },
     },
   );
-  const { upstream } = member;
   adopted(await executor.start(), log);
   const reconciler = reconcileRegularly(executor, ports, history);
   const gauges = new Periodic('counting', COUNT_EVERY, count, ports);
@@ -130,11 +134,12 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
   };
 
   function arrived(): void {
-    const { expect } = upstream.status().supervisor ?? {};
-    if (expect?.kind !== 'supernode' || expect.id === lastSupernode) return;
+    const main = member.main();
+    const at = main.isUp() ? main.supervisor() : undefined;
+    if (at === undefined || at === lastSupernode) return;
     const before = lastSupernode === undefined ? '' : `, before at ${shortId(lastSupernode)}`;
-    history.record('supernode-changed', `at supernode ${shortId(expect.id)}${before}`);
-    lastSupernode = expect.id;
+    history.record('supernode-changed', `at supernode ${shortId(at)}${before}`);
+    lastSupernode = at;
   }
 
   function count(): void {
@@ -142,4 +147,11 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     metrics.sessions.set(length);
     metrics.wgPeers.set(length);
   }
+}
+
+/** Supernodes with sessions here, the one with most first: the fewest wait should one of them have no line. */
+function ownersOf(sessions: readonly SessionRecord[]): readonly PeerId[] {
+  const counts = new Map<PeerId, number>();
+  for (const { owner } of sessions) counts.set(owner, (counts.get(owner) ?? 0) + 1);
+  return [...counts].sort(([, a], [, b]) => b - a).map(([owner]) => owner);
 }

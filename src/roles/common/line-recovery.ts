@@ -1,0 +1,80 @@
+import type { Clock } from '../../core/ports/clock.js';
+import type { Log } from '../../core/ports/log.js';
+import type { NetworkState, NetworkWatch } from '../../core/ports/network-watch.js';
+import { type Millis, seconds } from '../../model/time.js';
+import type { PeerLine } from './line.js';
+
+/** A line that was up before a cable was pulled and put back has so long to show that it still is. */
+const PROOF_LIMIT: Millis = seconds(1);
+/** Timers of one wake that run late one after the other. */
+const SAME_WAKE: Millis = seconds(5);
+
+export interface RecoveryDeps {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Undefined where nobody watches. */
+  readonly networkWatch: NetworkWatch | undefined;
+  readonly lines: readonly PeerLine[];
+  /** Both after the lines have been seen to. */
+  readonly networkChanged: (state: NetworkState) => void;
+  readonly woke: () => void;
+}
+
+/** Brings a node's lines back as soon as its machine has a network again, without waiting for silence or backoff. */
+export class Recovery {
+  #fingerprint: string | undefined;
+  #lost = false;
+  #unlisten: () => void = () => {};
+  #lastWake: Millis | undefined;
+
+  constructor(private readonly deps: RecoveryDeps) {}
+
+  start(): void {
+    const { networkWatch } = this.deps;
+    if (networkWatch === undefined) return;
+    const state = networkWatch.current();
+    this.#fingerprint = state.connected ? state.fingerprint : undefined;
+    this.#lost = !state.connected;
+    this.#unlisten = networkWatch.listen((next) => this.#changed(next));
+  }
+
+  stop(): void {
+    this.#unlisten();
+  }
+
+  /** This line's timer ran so late that the machine must have been stopped; the line dials anew already. */
+  woke(line: PeerLine): void {
+    const now = this.deps.clock.monotonic();
+    if (this.#lastWake !== undefined && now - this.#lastWake < SAME_WAKE) return;
+    this.#lastWake = now;
+    this.deps.log.info('this machine, or this process, was stopped for a while');
+    for (const other of this.#running()) if (other !== line) other.upstream.wake();
+    this.deps.woke();
+  }
+
+  #changed(state: NetworkState): void {
+    const { log } = this.deps;
+    if (!state.connected) {
+      this.#lost = true;
+      // Streams over a network without a default route may live on; dials go on with their backoff, and cost little.
+      log.info('this machine has lost its network');
+    } else if (state.fingerprint !== this.#fingerprint) {
+      this.#fingerprint = state.fingerprint;
+      this.#lost = false;
+      log.info('this machine is on another network: connecting anew');
+      for (const line of this.#running()) line.upstream.redial();
+    } else if (this.#lost) {
+      this.#lost = false;
+      log.info('the network is back: looking whether what was connected still is');
+      for (const line of this.#running()) {
+        line.upstream.prove(PROOF_LIMIT);
+        if (line.isUp()) void line.vouch();
+      }
+    } else return;
+    this.deps.networkChanged(state);
+  }
+
+  #running(): readonly PeerLine[] {
+    return this.deps.lines.filter((line) => line.running);
+  }
+}
