@@ -11,29 +11,30 @@ import { parseJoinToken } from '../../src/identity/join-token.js';
 import { openSodium } from '../../src/identity/sodium.js';
 import { statements as openStatements } from '../../src/identity/statements.js';
 import { wireRole } from '../../src/identity/wire-roles.js';
-import type { IpAddress } from '../../src/model/address.js';
+import type { Endpoint, IpAddress } from '../../src/model/address.js';
 import { toBase64 } from '../../src/model/bytes.js';
 import { toVpndError, type VpndError } from '../../src/model/errors.js';
 import type { WireGuardPrivateKey } from '../../src/model/keys.js';
 import type { JoinToken } from '../../src/model/messages.js';
 import type { MemberRole } from '../../src/model/role.js';
-import { hours, instantOf, type Millis, ms } from '../../src/model/time.js';
+import { hours, type Millis, ms } from '../../src/model/time.js';
 import { startBase } from '../../src/roles/base/index.js';
 import { startClient } from '../../src/roles/client/index.js';
 import { startExit } from '../../src/roles/exit/index.js';
 import type { ForwardingPorts } from '../../src/roles/ports.js';
 import { startSupernode } from '../../src/roles/supernode/index.js';
 import { memoryCertificates } from '../../src/transport/memory/certificates.js';
-import { MemoryInternet } from '../../src/transport/memory-network.js';
 import { baseConfig, clientConfig, exitConfig, supernodeConfig } from './overlay-world/configs.js';
+import { end, faults } from './overlay-world/faults.js';
+import { behindTunnels } from './overlay-world/killswitch.js';
 import { kernelOf, type Line, lineLog, Machine } from './overlay-world/machine.js';
-import { MemoryUdp } from './overlay-world/memory-datagrams.js';
-import { MemoryNetworkWatch } from './overlay-world/memory-network-watch.js';
-import { memoryReach, type Probe } from './overlay-world/memory-reach.js';
-import { MachineSockets } from './overlay-world/memory-udp-sockets.js';
-import { type PacketMachine, PacketPlane, type Way } from './overlay-world/packet-plane.js';
+import type { NatKind } from './overlay-world/nat.js';
+import { PacketPlane, type Way } from './overlay-world/packet-plane.js';
 import { ProcessClock } from './overlay-world/process-clock.js';
 import { tampered } from './overlay-world/tampering.js';
+import { Traffic } from './overlay-world/traffic.js';
+import { Underlay } from './overlay-world/underlay.js';
+import { isLoopback } from './overlay-world/wire.js';
 import { seededRandom } from './seeded-random.js';
 import { VirtualClock } from './virtual-clock.js';
 
@@ -41,15 +42,21 @@ export type { Machine } from './overlay-world/machine.js';
 
 const { crypto } = await openSodium();
 
+/** Where a peer is: `port-preserving` where no router is named, as most homes have. */
+interface Home {
+  readonly region: string;
+  readonly nat?: NatKind;
+}
+
 export interface WorldOptions {
   readonly seed?: number;
   readonly base?: Partial<BaseConfig>;
   /** Named a, b, c, … */
   readonly supernodes?: readonly ({ readonly region: string } & Partial<Omit<SupernodeConfig, 'region'>>)[];
   /** Named x0, x1, … */
-  readonly exits?: readonly ({ readonly region: string } & Partial<Omit<ExitConfig, 'region'>>)[];
+  readonly exits?: readonly (Home & Partial<Omit<ExitConfig, 'region'>>)[];
   /** Named c0, c1, … */
-  readonly clients?: readonly ({ readonly region: string } & Partial<Omit<ClientConfig, 'region'>>)[];
+  readonly clients?: readonly (Home & Partial<Omit<ClientConfig, 'region'>>)[];
   /** One way, between any two. */
   readonly latency?: Millis;
   /** Of sessions, at every supernode. */
@@ -78,22 +85,16 @@ export async function overlayWorld(options: WorldOptions = {}) {
   const latency = options.latency ?? ms(5);
   const lines: Line[] = [];
   const machines = new Map<string, Machine>();
-  const internet = new MemoryInternet({
-    clock,
-    random: chance('internet'),
-    latency: () => latency,
-  });
-  const udpAnyway = new Set<string>();
-  const between = (a: IpAddress, b: IpAddress) => [a, b].sort().join(' ');
-  const open = (from: IpAddress, to: IpAddress) => internet.open(from, to) || udpAnyway.has(between(from, to));
-  const udp = new MemoryUdp({ latency: () => latency, open });
+  const underlay = new Underlay({ clock, crypto, chance, latency, machines: () => all() });
+  const { internet } = underlay;
   const statements = openStatements(crypto);
   const packets = new PacketPlane({
-    machines: () => all().map(packetMachine),
-    open,
-    now: () => instantOf(Math.floor(clock.now())),
-    crypto,
+    machines: () => all(),
+    open: (from, to) => underlay.open(from, to),
+    publicKeyOf: (device) => underlay.publicKeyOf(device),
   });
+  /** Packets that left outside a tunnel although one was wanted, in words. */
+  const leaks: string[] = [];
 
   const all = (): readonly Machine[] => [...machines.values()];
   const node = (name: string): Machine => {
@@ -102,31 +103,23 @@ export async function overlayWorld(options: WorldOptions = {}) {
     return found;
   };
 
-  const add = (name: string, role: Machine['role'], ip: string, boot: Machine['boot']): Machine => {
+  const add = (name: string, role: Machine['role'], ip: string, nat: NatKind, boot: Machine['boot']): Machine => {
     const random = chance(name);
     const identity = crypto.identityFromSeed(random.bytes(32));
-    const made = new Machine(name, role, identity, keyPair(random), random, ip as IpAddress, boot);
+    const made = new Machine(
+      name,
+      role,
+      identity,
+      keyPair(random),
+      random,
+      ip as IpAddress,
+      underlay.nat(nat, name),
+      (machine) => underlay.host(machine),
+      boot,
+    );
     machines.set(name, made);
     return made;
   };
-
-  const watches = new Map<Machine, MemoryNetworkWatch>();
-  const watchOf = (machine: Machine): MemoryNetworkWatch => {
-    const made =
-      watches.get(machine) ??
-      new MemoryNetworkWatch(() => ({ fingerprint: `from ${machine.ip}`, connected: machine.powered }));
-    watches.set(machine, made);
-    return made;
-  };
-  const probeFrom =
-    (machine: Machine, own: ProcessClock): Probe =>
-    (to, from, answered) => {
-      const way = from === undefined ? undefined : packets.wayOf(packetMachine(machine));
-      const trips = way === undefined ? 2 : way.ok ? 2 * (way.hops.length + 1) : 0;
-      const reached = way === undefined ? open(machine.ip, to.ip) : way.ok;
-      if (reached) own.after(ms(trips * latency), answered);
-    };
-  const sockets = new MachineSockets({ carry: () => {} });
 
   const portsOf = (machine: Machine, own: ProcessClock): ForwardingPorts => {
     const { random } = machine;
@@ -141,23 +134,31 @@ export async function overlayWorld(options: WorldOptions = {}) {
       }
       return host;
     };
-    const process = { clock: own, alive: () => own.alive, ip: () => machine.udpIp ?? machine.ip };
+    const process = {
+      clock: own,
+      alive: () => own.alive,
+      ip: () => machine.publicIp,
+      leaves: (to: Endpoint) => machine.host.leavesBeside('udp', to),
+    };
     return {
       clock: own,
       random,
       crypto: { ...crypto, wireGuardKeyPair: () => keyPair(random) },
       statements,
       certificates: memoryCertificates(random),
-      network: tampered(under, () => machine.tampering),
+      network: behindTunnels(
+        tampered(under, () => machine.tampering),
+        machine.host,
+      ),
       store: machine.store,
       log,
       metrics: machine.metrics,
       version: 'vpnd/test',
-      dataplane: kernelOf(machine, own, () => packets.refresh(packetMachine(machine))),
-      datagrams: udp.of(process),
-      reach: memoryReach(own, probeFrom(machine, own)),
-      networkWatch: watchOf(machine).of(own),
-      udpSockets: sockets.of(own, (ip) => ip === machine.ip || ip.startsWith('127.')),
+      dataplane: kernelOf(machine, own),
+      datagrams: underlay.udp.of(process),
+      reach: underlay.reach(machine, own),
+      networkWatch: machine.watch.of(own),
+      udpSockets: machine.host.sockets.of(own, (ip) => ip === machine.publicIp || ip === '0.0.0.0' || isLoopback(ip)),
       hostLoad: () => ({ cpuPercent: 0, txMbps: 0, rxMbps: 0 }),
     };
   };
@@ -166,7 +167,7 @@ export async function overlayWorld(options: WorldOptions = {}) {
   const keysOf = ({ name, identity, wireguard }: Machine) => ({ identity, wireguard, joinToken: tokens.get(name) });
 
   const authority = await memoryCertificates(chance('authority')).newAuthority(clock.now());
-  const base = add('base', 'base', '192.0.2.1', (machine, own) =>
+  const base = add('base', 'base', '192.0.2.1', 'none', (machine, own) =>
     startBase(
       baseConfig(machine.name, machine.ip, options.base),
       { ...portsOf(machine, own), store: machine.store },
@@ -198,14 +199,21 @@ export async function overlayWorld(options: WorldOptions = {}) {
     await start(whom[0]);
   };
 
-  const gone = (machine: Machine, how: 'process' | 'power-off'): void => {
-    machine.clock?.die();
-    internet.kill(machine.ip, how);
-    udp.forget(machine.udpIp ?? machine.ip);
-    machine.process = undefined;
-    machine.store = machine.store.reopen();
-    machine.powered = how === 'process';
-  };
+  const traffic = (machine: Machine, packetsPerSecond: number, kind: 'packets' | 'connection'): Traffic =>
+    new Traffic(
+      machine,
+      ms(1_000 / packetsPerSecond),
+      {
+        clock,
+        fresh: underlay.questions.fresh,
+        expect: (id, answered) => underlay.questions.expect(id, answered),
+        beside: () => {
+          const wanted = machine.store.facts.get('wish') !== undefined;
+          if (wanted) leaks.push(`${clock.monotonic()}: a packet of ${machine.name} left outside its tunnel`);
+        },
+      },
+      kind,
+    );
 
   const world = {
     clock,
@@ -213,8 +221,10 @@ export async function overlayWorld(options: WorldOptions = {}) {
     internet,
     statements,
     lines,
+    leaks,
     node,
     all,
+    ...faults({ underlay, node, all }),
     base,
     of: (role: Machine['role']) => all().filter((one) => one.role === role),
 
@@ -234,15 +244,11 @@ export async function overlayWorld(options: WorldOptions = {}) {
       return clock.run(work.catch(toVpndError));
     },
 
-    /** The process dies at once; kernel and disk stay. With `power-off` others see silence, and the kernel is silent too. */
-    crash(name: string, how: 'process' | 'power-off' = 'process'): void {
-      gone(node(name), how);
-    },
     /** The process is stopped in an orderly way. */
     async stop(name: string): Promise<readonly string[]> {
       const machine = node(name);
       const left = await clock.run(machine.running.stop());
-      gone(machine, 'process');
+      end({ underlay }, machine, 'process');
       return left;
     },
     start,
@@ -250,35 +256,9 @@ export async function overlayWorld(options: WorldOptions = {}) {
     /** What a new process on the same disk and kernel makes of it. */
     async restart(name: string): Promise<Machine> {
       const machine = node(name);
-      if (machine.clock?.alive) gone(machine, 'process');
+      if (machine.clock?.alive) end({ underlay }, machine, 'process');
       return start(name);
     },
-    /** Nothing gets from one machine to the other; `control` cuts streams and calls, and lets UDP through. */
-    partition(a: string, b: string, what: 'all' | 'control' = 'all'): void {
-      if (what === 'control') udpAnyway.add(between(node(a).ip, node(b).ip));
-      internet.partition(node(a).ip, node(b).ip);
-    },
-    heal(a: string, b: string): void {
-      udpAnyway.delete(between(node(a).ip, node(b).ip));
-      internet.heal(node(a).ip, node(b).ip);
-    },
-    /** The lid is closed: nothing runs and nothing is heard until `wake`. */
-    sleep(name: string): void {
-      node(name).clock?.sleep();
-      internet.isolate(node(name).ip);
-    },
-    wake(name: string): void {
-      internet.rejoin(node(name).ip);
-      node(name).clock?.wake();
-    },
-    /** The machine is in another network from now on: connections it had hear nothing more. */
-    move(name: string, ip: string): void {
-      const machine = node(name);
-      internet.kill(machine.ip, 'power-off');
-      machine.ip = ip as IpAddress;
-      watchOf(machine).changed();
-    },
-
     /** `vpnd up` as a promise that virtual time has to bring to its end. */
     upSoon(name: string, wish: Wish = {}, signal = new AbortController().signal): Promise<Status> {
       const request = create(UpRequestSchema, { region: wish.region ?? '', exit: wish.exit ?? '' });
@@ -314,8 +294,12 @@ export async function overlayWorld(options: WorldOptions = {}) {
         }
       }
     },
-    /** Whether the client's packets reach an exit and come back, by what every kernel on the way holds. */
-    way: (name: string): Way => packets.wayOf(packetMachine(node(name))),
+    /** Where packets of the client's active tunnel go, or of one device's, by what every kernel on the way holds. */
+    way: (name: string, device?: string): Way => packets.wayOf(node(name), device),
+    /** A program on a machine that asks the internet something so many times a second. */
+    traffic: (name: string, packetsPerSecond = 50): Traffic => traffic(node(name), packetsPerSecond, 'packets'),
+    /** The same over one connection, which keeps the address it began with. */
+    connection: (name: string, packetsPerSecond = 50): Traffic => traffic(node(name), packetsPerSecond, 'connection'),
     /** All kernels and what stores hold of sessions, as text. */
     print: () =>
       all()
@@ -330,7 +314,7 @@ export async function overlayWorld(options: WorldOptions = {}) {
   await start('base');
   for (const [i, { region, ...change }] of (options.supernodes ?? [{ region: 'us' }, { region: 'eu' }]).entries()) {
     const name = String.fromCharCode(97 + i);
-    add(name, 'supernode', `198.51.100.${10 + i}`, (machine, own) =>
+    add(name, 'supernode', `198.51.100.${10 + i}`, 'none', (machine, own) =>
       startSupernode(
         supernodeConfig(name, machine.ip, { lease: options.lease ?? hours(1), ...change }),
         portsOf(machine, own),
@@ -342,16 +326,17 @@ export async function overlayWorld(options: WorldOptions = {}) {
   }
   // The directory travels to everybody before anybody needs it.
   await clock.advance(2_000);
-  for (const [i, { region, ...change }] of (options.exits ?? [{ region: 'eu' }]).entries()) {
+  for (const [i, { region, nat, ...change }] of (options.exits ?? [{ region: 'eu' }]).entries()) {
     const name = `x${i}`;
-    add(name, 'exit', `203.0.113.${10 + i}`, (machine, own) =>
+    const router = nat ?? (change.publicEndpoint === undefined ? 'port-preserving' : 'none');
+    add(name, 'exit', `203.0.113.${10 + i}`, router, (machine, own) =>
       startExit(exitConfig(name, change), portsOf(machine, own), keysOf(machine)),
     );
     await join(name, 'exit', region);
   }
-  for (const [i, { region, ...change }] of (options.clients ?? [{ region: 'us' }]).entries()) {
+  for (const [i, { region, nat, ...change }] of (options.clients ?? [{ region: 'us' }]).entries()) {
     const name = `c${i}`;
-    add(name, 'client', `203.0.113.${100 + i}`, (machine, own) =>
+    add(name, 'client', `203.0.113.${100 + i}`, nat ?? 'port-preserving', (machine, own) =>
       startClient(clientConfig(name, change), portsOf(machine, own), keysOf(machine)),
     );
     await join(name, 'client', region);
@@ -360,13 +345,6 @@ export async function overlayWorld(options: WorldOptions = {}) {
   await clock.advance(1_000);
   return world;
 }
-
-const packetMachine = ({ name, ip, udpIp, kernel, powered }: Machine): PacketMachine => ({
-  name,
-  ip: udpIp ?? ip,
-  kernel,
-  powered,
-});
 
 function keyPair(random: Random) {
   return crypto.wireGuardFromPrivate(toBase64(random.bytes(32)) as WireGuardPrivateKey);

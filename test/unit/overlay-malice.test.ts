@@ -206,7 +206,7 @@ t.test('the client’s supernode, which may be an exit, poses as the exit of a p
 t.test('a supernode gives a client what another session has', async (t) => {
   const world = await overlayWorld({ clients: [{ region: 'us' }, { region: 'us' }] });
   await world.up('c0');
-  const before = world.node('x0').sessionUnits();
+  const before = world.node('x0').kernel.units();
   const victim = world
     .node('x0')
     .kernel.units()
@@ -222,7 +222,7 @@ t.test('a supernode gives a client what another session has', async (t) => {
   for (const [what, theft] of Object.entries(steals)) {
     world.node('a').tampering.asks = (request) => ({ ...request, ...theft });
     t.match(await world.refusal('c1'), { code: 'exit-refused' }, what);
-    t.same(world.node('x0').sessionUnits(), before, 'the victim keeps it');
+    t.same(world.node('x0').kernel.units(), before, 'the victim keeps it');
     t.match(world.way('c0'), { ok: true });
     await world.advance(seconds(5));
   }

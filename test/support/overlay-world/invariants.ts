@@ -79,7 +79,7 @@ function innerAddressesHaveOneOwner(machines: readonly Machine[]): readonly stri
 
 /** Once a wish was granted, and until `vpnd down`, nothing leaves outside the tunnel. */
 function wantedTunnelHoldsTraffic(machine: Machine): readonly string[] {
-  if (machine.role !== 'client' || machine.store.facts.get('wish') === undefined) return [];
+  if (machine.role !== 'client' || !machine.powered || machine.store.facts.get('wish') === undefined) return [];
   const held = machine.kernel.units().some((unit) => unit.kind === 'full-tunnel');
   return held ? [] : [`${machine.name}: a tunnel is wanted and its routes are gone`];
 }

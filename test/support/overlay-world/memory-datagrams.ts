@@ -22,7 +22,13 @@ export class MemoryUdp {
   constructor(private readonly ways: DatagramWays) {}
 
   /** UDP as one process sees it. `ip` is asked for each time: a machine's address may change, or differ from TCP's. */
-  of(process: { readonly clock: Clock; alive(): boolean; ip(): IpAddress }): Datagrams {
+  of(process: {
+    readonly clock: Clock;
+    alive(): boolean;
+    ip(): IpAddress;
+    /** Whether the machine's own rules let a datagram to an endpoint leave. */
+    leaves(to: Endpoint): boolean;
+  }): Datagrams {
     return {
       serve: async (port, answer) => {
         const at = formatHostPort({ ip: process.ip(), port });
@@ -47,6 +53,7 @@ export class MemoryUdp {
           };
           const send = () => {
             const own = process.ip();
+            if (!process.leaves(to)) return;
             trip(own, to.ip, () => {
               const reply = this.#servers.get(formatHostPort(to))?.(question, { ip: own, port: SOURCE_PORT });
               if (reply !== undefined) trip(to.ip, own, () => accept(reply) && finish(reply));

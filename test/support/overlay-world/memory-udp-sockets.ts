@@ -39,9 +39,17 @@ export class MachineSockets {
 
   /** Hands a datagram to the socket at `to`, if there is one. */
   deliver(packet: Bytes, from: Endpoint, to: Endpoint): boolean {
-    const listener = this.#bound.get(formatHostPort(to));
+    const listener = this.#listener(to);
     listener?.(packet, from);
     return listener !== undefined;
+  }
+
+  #listener(at: Endpoint): Listener | undefined {
+    return this.#bound.get(formatHostPort(at)) ?? this.#bound.get(`0.0.0.0:${at.port}`);
+  }
+
+  has(at: Endpoint): boolean {
+    return this.#listener(at) !== undefined;
   }
 
   /** The processes that had them are gone. */

@@ -1,80 +1,55 @@
-import type { MemoryDataPlane } from '../../../dataplane/memory.js';
-import type { SodiumCrypto } from '../../../src/identity/sodium.js';
-import { type Endpoint, type IpAddress, type Port, prefixLength, sameEndpoint } from '../../../src/model/address.js';
+import { type Endpoint, type IpAddress, type Port, sameEndpoint } from '../../../src/model/address.js';
 import type { DeviceUnit, PeerUnit, RelayUnit, UnitId } from '../../../src/model/dataplane.js';
-import { parseWireGuardPrivateKey, type WireGuardPublicKey } from '../../../src/model/keys.js';
-import type { Instant } from '../../../src/model/time.js';
-
-/** A machine as packets see it: an address, what its kernel holds, whether it has power. */
-export interface PacketMachine {
-  readonly name: string;
-  readonly ip: IpAddress;
-  readonly kernel: MemoryDataPlane;
-  readonly powered: boolean;
-}
+import type { WireGuardPublicKey } from '../../../src/model/keys.js';
+import type { Machine } from './machine.js';
 
 export type Way =
-  | { readonly ok: true; readonly exit: PacketMachine; readonly hops: readonly string[] }
+  | { readonly ok: true; readonly exit: Machine; readonly hops: readonly string[] }
   | { readonly ok: false; readonly why: string };
-
-/** WireGuard shakes hands anew after this long. */
-const REHANDSHAKE = 120_000;
 
 const no = (why: string): Way => ({ ok: false, why });
 
 /**
- * What the kernels of all machines together make of a client's packets: from its WireGuard peer over relay ports to the
- * exit's peer, every step held to what the units really say. Sets handshakes where the whole way is consistent.
+ * Where a client's packets go by what every kernel and router on the way holds at this moment, without sending one:
+ * from its WireGuard peer over relay ports to the exit's peer and the internet, or the first step that does not fit.
  */
 export class PacketPlane {
-  readonly #publicKeys = new Map<string, WireGuardPublicKey>();
-
   constructor(
     private readonly world: {
-      machines(): readonly PacketMachine[];
+      machines(): readonly Machine[];
       open(from: IpAddress, to: IpAddress): boolean;
-      now(): Instant;
-      readonly crypto: SodiumCrypto;
+      publicKeyOf(device: DeviceUnit): WireGuardPublicKey;
     },
   ) {}
 
-  /** Handshakes of a client's tunnels, as of now. */
-  async refresh(client: PacketMachine): Promise<void> {
-    const seen = new Map((await client.kernel.observePeers()).map((one) => [one.publicKey, one.lastHandshake]));
-    for (const peer of peersOf(client)) {
-      if (peer.allowedIps.every((network) => prefixLength(network) > 0)) continue;
-      const way = this.way(client, peer);
-      if (!way.ok) continue;
-      const key = this.#keyOf(client, peer.device);
-      const last = seen.get(peer.publicKey);
-      if (last !== undefined && this.world.now() - last < REHANDSHAKE) continue;
-      client.kernel.setHandshake(peer.device, peer.publicKey, this.world.now());
-      for (const there of peersOf(way.exit)) {
-        if (there.publicKey === key) way.exit.kernel.setHandshake(there.device, there.publicKey, this.world.now());
-      }
-    }
+  /** Of a client's active tunnel, or of one of its devices. */
+  wayOf(client: Machine, device?: string): Way {
+    const active = client.kernel
+      .units()
+      .flatMap((unit) => (unit.kind === 'full-tunnel' && unit.use === 'active' ? [unit] : []))
+      .sort((a, b) => a.table - b.table)[0];
+    const name = device ?? active?.device;
+    const peer = peersOf(client).find((one) => one.device === name);
+    if (peer === undefined) return no('it has no tunnel');
+    if (!client.awake) return no(`${client.name} has no power`);
+    const to = client.host.wireguard.endpointOf(peer.device, peer.publicKey);
+    if (to === undefined) return no('the tunnel has no endpoint');
+    if (!client.host.leavesBeside('udp', to))
+      return no(`the kill switch keeps ${client.name} from ${to.ip}:${to.port}`);
+    return this.#from(client, peer, to);
   }
 
-  /** Whether packets of a client's one tunnel reach an exit and come back, and over which relay ports. */
-  wayOf(client: PacketMachine): Way {
-    const [peer] = peersOf(client);
-    return peer === undefined ? no('it has no tunnel') : this.way(client, peer);
-  }
-
-  way(client: PacketMachine, peer: PeerUnit): Way {
-    if (!client.powered) return no(`${client.name} has no power`);
-    const { endpoint } = peer;
-    if (endpoint === undefined) return no('the tunnel has no endpoint');
-    const first = this.#machineAt(client.ip, endpoint.ip);
+  #from(client: Machine, peer: PeerUnit, to: Endpoint): Way {
+    const first = this.#machineAt(client, to.ip);
     if (typeof first === 'string') return no(first);
-    const relay = relayOn(first, endpoint);
-    if (relay === undefined) return this.#arrive(client, peer, first, endpoint.port, []);
-    if (!first.kernel.learn(relay.port, { ip: client.ip, port: 51_820 as Port }))
-      return no(`${first.name} drops packets from ${client.ip}: it is vouched for ${relay.vouched.join(' ')}`);
+    const relay = relayOn(first, to);
+    if (relay === undefined) return this.#direct(client, peer, first, to);
+    if (!relay.vouched.includes(client.publicIp))
+      return no(`${first.name} drops packets from ${client.publicIp}: it is vouched for ${relay.vouched.join(' ')}`);
     return this.#beyond(client, peer, first, relay);
   }
 
-  #beyond(client: PacketMachine, peer: PeerUnit, near: PacketMachine, relay: RelayUnit): Way {
+  #beyond(client: Machine, peer: PeerUnit, near: Machine, relay: RelayUnit): Way {
     const hops = [`${near.name}:${relay.port}`];
     if (relay.next.kind === 'pair') {
       const other = near.kernel.unit(`relay/${relay.next.port}` as UnitId);
@@ -83,7 +58,7 @@ export class PacketPlane {
       return this.#toExit(client, peer, near, other, hops);
     }
     const { endpoint } = relay.next;
-    const far = this.#machineAt(near.ip, endpoint.ip);
+    const far = this.#machineAt(near, endpoint.ip);
     if (typeof far === 'string') return no(far);
     const other = relayOn(far, endpoint);
     if (other === undefined) return this.#arrive(client, peer, far, endpoint.port, hops);
@@ -93,80 +68,53 @@ export class PacketPlane {
   }
 
   /** The last relay faces an exit that opened its NAT itself. */
-  #toExit(
-    client: PacketMachine,
-    peer: PeerUnit,
-    last: PacketMachine,
-    relay: RelayUnit,
-    before: readonly string[],
-  ): Way {
+  #toExit(client: Machine, peer: PeerUnit, last: Machine, relay: RelayUnit, before: readonly string[]): Way {
     const hops = [...before, `${last.name}:${relay.port}`];
-    const exit = this.#exitWith(peer.publicKey);
-    if (exit === undefined) return no('no machine has the exit’s key');
-    if (!exit.powered || !this.world.open(last.ip, exit.ip)) return no(`${exit.name} is cut off from ${last.name}`);
-    const there = this.#peerFor(client, peer, exit);
-    if (there === undefined) return no(`${exit.name} does not know this client’s key`);
-    if (!sameEndpoint(there.endpoint, { ip: relay.localIp, port: relay.port }))
-      return no(`${exit.name} sends to another relay port`);
-    if (!last.kernel.learn(relay.port, { ip: exit.ip, port: 51_821 as Port }))
-      return no(`${last.name} drops packets from ${exit.ip}`);
-    return this.#complete(client, peer, exit, there, hops);
+    const exit = last.kernel.learned(relay.port);
+    if (exit === undefined) return no(`${last.name} does not know where the exit is`);
+    const there = this.#machineAt(last, exit.ip);
+    if (typeof there === 'string') return no(there);
+    const port = there.nat.inbound(exit.port, { ip: relay.localIp, port: relay.port });
+    if (port === undefined) return no(`${there.name}’s router lets nothing in from ${last.name}:${relay.port}`);
+    return this.#arrive(client, peer, there, port, hops);
   }
 
-  /** Straight to a WireGuard port: a direct path, or a supernode's own egress. */
-  #arrive(client: PacketMachine, peer: PeerUnit, exit: PacketMachine, port: Port, hops: readonly string[]): Way {
-    const device = devicesOf(exit).find((one) => one.listenPort === port);
-    if (device === undefined || this.#publicKeyOf(device) !== peer.publicKey)
+  #direct(client: Machine, peer: PeerUnit, exit: Machine, to: Endpoint): Way {
+    const port = client.host.wireguard.portOf(peer.device);
+    const seen = port === undefined ? undefined : client.nat.peek(port, to);
+    const inside = seen === undefined ? undefined : exit.nat.inbound(to.port, { ip: client.publicIp, port: seen });
+    if (inside === undefined) return no(`${exit.name}’s router lets nothing in from ${client.name}`);
+    return this.#arrive(client, peer, exit, inside, []);
+  }
+
+  #arrive(client: Machine, peer: PeerUnit, exit: Machine, port: Port, hops: readonly string[]): Way {
+    const device = exit.host.wireguard.deviceOn(port);
+    if (device === undefined || this.world.publicKeyOf(device) !== peer.publicKey)
       return no(`${exit.name} has nothing on port ${port} with the exit’s key`);
-    const there = this.#peerFor(client, peer, exit);
+    const own = client.kernel.unit(`device/${peer.device}` as UnitId);
+    if (own?.kind !== 'device') return no(`${client.name} has no device ${peer.device}`);
+    const key = this.world.publicKeyOf(own);
+    const there = peersOf(exit).find((one) => one.device === device.name && one.publicKey === key);
     if (there === undefined) return no(`${exit.name} does not know this client’s key`);
-    return this.#complete(client, peer, exit, there, hops);
+    if (there.presharedKey !== peer.presharedKey) return no('the pre-shared keys differ');
+    if ([...own.addresses].sort().join() !== [...there.allowedIps].sort().join())
+      return no(`${exit.name} lets ${there.allowedIps.join(' ')} through, not ${own.addresses.join(' ')}`);
+    if (exit.kernel.unit(`egress/${device.name}` as UnitId) === undefined) return no(`${exit.name} has no egress`);
+    return exit.uplink ? { ok: true, exit, hops: [...hops, exit.name] } : no(`${exit.name} has no internet`);
   }
 
-  #complete(client: PacketMachine, peer: PeerUnit, exit: PacketMachine, there: PeerUnit, hops: readonly string[]): Way {
-    const inner = devicesOf(client).find((one) => one.name === peer.device)?.addresses ?? [];
-    if ([...inner].sort().join() !== [...there.allowedIps].sort().join())
-      return no(`${exit.name} lets ${there.allowedIps.join(' ')} through, not ${inner.join(' ')}`);
-    return { ok: true, exit, hops: [...hops, exit.name] };
-  }
-
-  #peerFor(client: PacketMachine, peer: PeerUnit, exit: PacketMachine): PeerUnit | undefined {
-    const key = this.#keyOf(client, peer.device);
-    return peersOf(exit).find((one) => one.publicKey === key);
-  }
-
-  #exitWith(key: WireGuardPublicKey): PacketMachine | undefined {
-    return this.world.machines().find((one) => devicesOf(one).some((device) => this.#publicKeyOf(device) === key));
-  }
-
-  #machineAt(from: IpAddress, ip: IpAddress): PacketMachine | string {
-    const found = this.world.machines().find((one) => one.ip === ip);
-    if (found === undefined || !found.powered) return `nothing is at ${ip}`;
-    return this.world.open(from, ip) ? found : `${ip} is cut off`;
-  }
-
-  #keyOf(machine: PacketMachine, device: string): WireGuardPublicKey | undefined {
-    const unit = devicesOf(machine).find((one) => one.name === device);
-    return unit && this.#publicKeyOf(unit);
-  }
-
-  #publicKeyOf(device: DeviceUnit): WireGuardPublicKey {
-    const known = this.#publicKeys.get(device.privateKey);
-    if (known !== undefined) return known;
-    const parsed = parseWireGuardPrivateKey(device.privateKey);
-    if (!parsed.ok) throw new Error(parsed.error);
-    const { publicKey } = this.world.crypto.wireGuardFromPrivate(parsed.value);
-    this.#publicKeys.set(device.privateKey, publicKey);
-    return publicKey;
+  #machineAt(from: Machine, ip: IpAddress): Machine | string {
+    const found = this.world.machines().find((one) => one.publicIp === ip);
+    if (found === undefined || !found.awake) return `nothing is at ${ip}`;
+    if (from.udpBlocked || found.udpBlocked) return `no UDP between ${from.name} and ${found.name}`;
+    return this.world.open(from.ip, found.ip) ? found : `${ip} is cut off from ${from.name}`;
   }
 }
 
-const peersOf = (machine: PacketMachine): readonly PeerUnit[] =>
+const peersOf = (machine: Machine): readonly PeerUnit[] =>
   machine.kernel.units().filter((unit) => unit.kind === 'peer');
-const devicesOf = (machine: PacketMachine): readonly DeviceUnit[] =>
-  machine.kernel.units().filter((unit) => unit.kind === 'device');
 
-function relayOn(machine: PacketMachine, at: Endpoint): RelayUnit | undefined {
+function relayOn(machine: Machine, at: Endpoint): RelayUnit | undefined {
   const unit = machine.kernel.unit(`relay/${at.port}` as UnitId);
   return unit?.kind === 'relay' && unit.localIp === at.ip ? unit : undefined;
 }
