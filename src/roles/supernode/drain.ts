@@ -31,8 +31,8 @@ export interface DrainDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-  readonly history: History;
-  readonly streams: () => StreamManager;
+  readonly history: Pick<History, 'record'>;
+  readonly streams: () => Pick<StreamManager, 'peer' | 'byRole' | 'count' | 'disconnect'>;
   readonly front: { all(): readonly FrontSession[] };
   readonly back: { all(): readonly BackSession[]; countAt(exit: PeerId): number };
   /** Sends ROTATE_PEER to the clients of these sessions. */
@@ -260,8 +260,13 @@ export class Drain {
   /** Whoever has no session here goes on the news of it; who has not after a while is sent away, as slowly. */
   #dismissSome(): void {
     if (this.#elapsed() < AGAIN_AFTER) return;
+    const { front, back } = this.#deps;
     const streams = this.#deps.streams();
-    const idle = [...streams.byRole('exit'), ...streams.byRole('client')].filter((peer) => !this.#hasSessions(peer));
+    const clients = new Set(front.all().map((one) => one.client));
+    const idle = [
+      ...streams.byRole('exit').filter((peer) => back.countAt(peer.id) === 0),
+      ...streams.byRole('client').filter((peer) => !clients.has(peer.id)),
+    ];
     for (const peer of idle.slice(0, Math.floor(this.#credit))) {
       this.#credit -= 1;
       streams.disconnect(peer.id, this.refusal());
