@@ -15,14 +15,15 @@ import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import { Carriage, type OpenCarrier } from './carriage.js';
 import { supernodeExemptions } from './exemptions.js';
-import { Monitor, probeTunnel } from './monitor.js';
 import { openTunnel } from './opening.js';
 import { Paths } from './paths.js';
 import { Penalties } from './penalties.js';
+import { Pulses } from './pulses.js';
 import { ClientRecord } from './record.js';
 import { Releases } from './releases.js';
 import { Retirement } from './retirement.js';
 import { Seeker } from './seeker.js';
+import { Standby, type TunnelWish } from './standby.js';
 import type { HeldTunnel } from './tunnel.js';
 import { Tunnels } from './tunnels.js';
 
@@ -50,13 +51,8 @@ export type Phase = 'idle' | 'requesting' | 'up' | 'waiting';
 /** How long `vpnd up` waits for a supernode before it says that none is reached. */
 const UPSTREAM_LIMIT: Millis = seconds(10);
 const ELSEWHERE_LIMIT: Millis = seconds(10);
-const PROBE_LIMIT: Millis = seconds(1);
-/** How long a standby waits for the second stream before it goes over the first. */
-const SECOND_LINE_PATIENCE: Millis = seconds(5);
 const TEND_EVERY: Millis = seconds(1);
 const COMPARE_EVERY: Millis = seconds(10);
-/** A standby beside the active tunnel's own supernode is replaced when another supernode is there. */
-const BETTER_STANDBY_AFTER: Millis = seconds(60);
 
 /**
  * The client's connection: one wish of its user, at most one tunnel that carries everything, a standby behind it, and
@@ -70,8 +66,8 @@ export class Connection {
   readonly #releases: Releases;
   readonly #retirement: Retirement;
   readonly #penalties: Penalties;
-  readonly #monitors = new Map<number, Monitor>();
-  readonly #standby: Seeker;
+  readonly #pulses: Pulses;
+  readonly #standby: Standby;
   readonly #replacement: Seeker;
   #phase: Phase = 'idle';
   #why: VpndError | undefined;
@@ -79,8 +75,6 @@ export class Connection {
   #lastChange = '';
   #turn: Promise<unknown> = Promise.resolve();
   #abort = new AbortController();
-  #secondSince: Millis | undefined;
-  #standbyAt: Millis = ms(0);
   #comparedAt: Millis = ms(0);
   #rotating = false;
   #cancelTend: () => void = () => {};
@@ -93,6 +87,7 @@ export class Connection {
     this.tunnels = new Tunnels(config, ports.dataplane, () => supernodeExemptions(deps.supernodes()));
     this.#record = new ClientRecord(ports.store.facts, log);
     this.#penalties = new Penalties(clock);
+    this.#pulses = new Pulses(ports, this.tunnels, (...news) => this.#pulseChanged(...news));
     this.#releases = new Releases(clock, {
       lineTo: (supernode) => deps.lineTo(supernode),
       tell: (supervisor, news) => this.#tell(supervisor, news),
@@ -102,7 +97,7 @@ export class Connection {
       ports,
       tunnels: this.tunnels,
       keep,
-      roundTrip: (slot) => this.#monitors.get(slot)?.roundTrip,
+      roundTrip: (slot) => this.#pulses.roundTrip(slot),
       privacy: () => this.#wish?.privacy ?? config.privacy,
       tell: (supervisor, news) => this.#tell(supervisor, news),
       happened: (code, text, session) => this.#happened(code, text, session),
@@ -112,17 +107,26 @@ export class Connection {
       tunnels: this.tunnels,
       open: deps.openCarrier,
       lineTo: (supernode) => deps.lineTo(supernode),
-      pulse: (slot) => this.#monitors.get(slot)?.pulse,
+      pulse: (slot) => this.#pulses.of(slot),
       tell: (supervisor, news) => this.#tell(supervisor, news),
       happened: (code, text, session) => this.#happened(code, text, session),
     });
     this.#retirement = new Retirement(ports, this.tunnels, (slot, reason) => this.#close(slot, reason));
-    this.#standby = new Seeker(clock, {
-      first: seconds(5),
-      longest: seconds(60),
-      wanted: () => this.#wantsStandby(),
-      attempt: (signal) => this.#seekStandby(signal),
-      failed: (error) => log.debug('no standby yet', { code: error.code, reason: error.message }),
+    this.#standby = new Standby({
+      ports,
+      tunnels: this.tunnels,
+      pulses: this.#pulses,
+      penalties: this.#penalties,
+      supernodes: deps.supernodes,
+      lines: deps.lines,
+      main: deps.main,
+      wantSecond: deps.wantSecond,
+      wish: () => (config.standby && !this.#stopped && !this.#rotating ? this.#wish : undefined),
+      open: (what) => this.#open(what),
+      close: (slot, reason) => this.#close(slot, reason),
+      neededNow: () => this.#failOver('a standby came up'),
+      happened: deps.happened,
+      changed: deps.changed,
     });
     this.#replacement = new Seeker(clock, {
       first: ms(500),
@@ -152,15 +156,15 @@ export class Connection {
 
   /** Why there is no standby; undefined while there is one, or none is wanted. */
   get standbyProblem(): VpndError | undefined {
-    return this.#wantsStandby() ? this.#standby.lastError : undefined;
+    return this.#standby.problem;
   }
 
   pulse(slot: number): Pulse | undefined {
-    return this.#monitors.get(slot)?.pulse;
+    return this.#pulses.of(slot);
   }
 
   roundTrip(slot: number): Millis | undefined {
-    return this.#monitors.get(slot)?.roundTrip;
+    return this.#pulses.roundTrip(slot);
   }
 
   retiresAt(slot: number): Instant | undefined {
@@ -191,12 +195,12 @@ export class Connection {
     if (active !== undefined) {
       log.info('took up the running session', { session_id: active.held.session, count: found.repaired.length });
       for (const tunnel of this.tunnels.held()) {
-        this.#watch(tunnel);
+        this.#pulses.watch(tunnel);
         if (tunnel.use === 'retiring') this.#retirement.begin(tunnel.slot);
       }
       this.#become('up', undefined, 'the daemon was restarted');
       this.#schedule();
-      this.#secondLine();
+      this.#standby.begin();
     } else if (this.#wish !== undefined) {
       this.#hold(new VpndError('no-session', 'the session ended while this machine was away', { retryable: true }));
     } else {
@@ -263,14 +267,12 @@ export class Connection {
       this.#abort = new AbortController();
       await this.#pause('vpnd down');
       this.#cancelRotation();
-      this.deps.wantSecond(false);
-      this.#secondSince = undefined;
+      this.#standby.end();
       this.#wish = undefined;
       this.#record.forgetWish();
       const wasUp = this.tunnels.held().length > 0;
       const sessions = this.tunnels.held().filter((one) => one.use !== 'dead' && !one.holds);
-      for (const monitor of this.#monitors.values()) monitor.stop();
-      this.#monitors.clear();
+      this.#pulses.unwatchAll();
       this.#retirement.clear();
       this.#carriage.closeAll();
       this.#penalties.forget();
@@ -299,7 +301,7 @@ export class Connection {
       try {
         const leaving = wanted.leaveSupernode ? active.held.supervisor : undefined;
         const avoid = wanted.leaveSupernode ? wanted.avoidExits : [active.held.exit, ...wanted.avoidExits];
-        const ready = await this.#readyStandby(avoid, leaving);
+        const ready = await this.#standby.ready(avoid, leaving);
         const next = ready ?? (await this.#openBeside(wish, avoid, leaving));
         await this.#switch(next, wanted.urgent ? 'dead' : 'retiring', 'rotated', reason);
       } finally {
@@ -382,7 +384,7 @@ export class Connection {
     this.#releases.lineUp();
     if (this.tunnels.all().length > 0) await this.tunnels.commit();
     if (this.#needsReplacement()) this.#replacement.now();
-    else if (this.#standby.lastError !== undefined) this.#standby.now();
+    else this.#standby.lineUp();
   }
 
   /** The network underneath is another, or the machine slept: nothing that was known of paths counts. */
@@ -392,8 +394,8 @@ export class Connection {
     this.#penalties.forget();
     for (const tunnel of this.tunnels.held()) {
       if (tunnel.held.path === 'direct') await this.#paths.backToRelay(tunnel, why);
-      this.#monitors.get(tunnel.slot)?.ask();
     }
+    this.#pulses.ask();
     this.#expire();
     if (this.#needsReplacement()) this.#replacement.now();
     this.deps.changed();
@@ -419,7 +421,7 @@ export class Connection {
     this.#abort.abort(closed);
     await Promise.all([this.#standby.giveUp(closed), this.#replacement.giveUp(closed)]);
     await this.#turn.catch(() => {});
-    for (const monitor of this.#monitors.values()) monitor.stop();
+    this.#pulses.unwatchAll();
     // What stays on record is taken up at the next start, as if `down` had never been said.
     this.#record.tidy();
     this.#carriage.closeAll();
@@ -427,14 +429,7 @@ export class Connection {
 
   // ——— tunnels come and go
 
-  async #open(what: {
-    readonly wish: ExitWish;
-    readonly use: 'active' | 'standby';
-    readonly signal: AbortSignal;
-    readonly line?: Line;
-    readonly avoidExits?: readonly PeerId[];
-    readonly avoidSupernodes?: readonly PeerId[];
-  }): Promise<HeldTunnel> {
+  async #open(what: TunnelWish): Promise<HeldTunnel> {
     this.#retirement.makeRoom();
     const tunnel = await openTunnel(
       {
@@ -457,7 +452,7 @@ export class Connection {
       },
     );
     this.#record.tryKeepTunnels(this.tunnels);
-    this.#watch(tunnel);
+    this.#pulses.watch(tunnel);
     return tunnel;
   }
 
@@ -467,7 +462,7 @@ export class Connection {
     this.deps.happened('connected', `to exit ${shortId(exit)} over ${path}`, session);
     this.deps.ports.metrics.tunnelChanges.inc({ what: 'connected' });
     this.#schedule();
-    this.#secondLine();
+    this.#standby.begin();
   }
 
   /** The one step of every change: another tunnel carries the traffic from here on. */
@@ -489,7 +484,7 @@ export class Connection {
     if (from !== undefined) {
       this.#retirement.begin(from.slot);
       if (old === 'dead') {
-        this.#unwatch(from.slot);
+        this.#pulses.unwatch(from.slot);
         void dataplane.resetConnections([from.held.inner.ipv4, from.held.inner.ipv6]);
         if (!from.holds)
           this.#tell(from.held.supervisor, { kind: 'session-closed', session: from.held.session, reason: code });
@@ -502,13 +497,13 @@ export class Connection {
     this.deps.happened(code, text, next.held.session);
     metrics.tunnelChanges.inc({ what: code });
     this.#schedule();
-    this.#secondLine();
+    this.#standby.begin();
   }
 
   async #close(slot: number, reason: string): Promise<void> {
     const tunnel = this.tunnels.get(slot);
     if (tunnel === undefined) return;
-    this.#unwatch(slot);
+    this.#pulses.unwatch(slot);
     this.#retirement.forget(slot);
     this.#carriage.close(slot);
     this.tunnels.drop(slot);
@@ -532,8 +527,8 @@ export class Connection {
     });
     this.deps.ports.metrics.tunnelChanges.inc({ what: 'lost' });
     this.tunnels.put({ ...active, holds: true });
-    this.#unwatch(active.slot);
-    const next = this.#fallback();
+    this.#pulses.unwatch(active.slot);
+    const next = this.#pulses.fallback();
     if (next !== undefined) {
       void this.#switch(next, 'dead', 'failed-over', why.message);
       return;
@@ -552,25 +547,12 @@ export class Connection {
 
   // ——— what the tunnels' pulses say
 
-  #watch(tunnel: HeldTunnel): void {
-    const { clock, dataplane, reach } = this.deps.ports;
-    const { slot, device, held } = tunnel;
-    this.#unwatch(slot);
-    const changed = (pulse: Pulse, before: Pulse) => this.#pulseChanged(held.session, pulse, before);
-    this.#monitors.set(slot, new Monitor({ clock, dataplane, reach, device, inner: held.inner, changed }));
-  }
-
-  #unwatch(slot: number): void {
-    this.#monitors.get(slot)?.stop();
-    this.#monitors.delete(slot);
-  }
-
   #pulseChanged(session: SessionId, pulse: Pulse, before: Pulse): void {
     const tunnel = this.tunnels.withSession(session);
     if (tunnel === undefined || this.#stopped) return;
     if (tunnel.use === 'active') this.#activePulse(tunnel, pulse, before);
     else if (pulse === 'dead') this.#spareDied(tunnel);
-    else if (pulse === 'alive' && this.#activeIsDead()) this.#failOver('nothing came back from the exit');
+    else if (pulse === 'alive' && this.#pulses.activeIsDead()) this.#failOver('nothing came back from the exit');
     if (pulse === 'silent') this.#whySilent(tunnel);
     this.deps.changed();
   }
@@ -580,7 +562,7 @@ export class Connection {
     switch (pulse) {
       case 'silent':
         // By the time the verdict is there, it has to be known who could take over.
-        for (const [slot, monitor] of this.#monitors) if (slot !== tunnel.slot) monitor.ask();
+        this.#pulses.ask(tunnel.slot);
         return;
       case 'dead':
         this.#why = new VpndError('no-handshake', 'nothing comes back through the tunnel', { retryable: true });
@@ -597,35 +579,18 @@ export class Connection {
     }
   }
 
-  #activeIsDead(): boolean {
-    const active = this.tunnels.active();
-    return active !== undefined && (active.holds || this.#monitors.get(active.slot)?.pulse === 'dead');
-  }
-
   #failOver(reason: string): void {
     const active = this.tunnels.active();
-    const next = this.#fallback();
+    const next = this.#pulses.fallback();
     if (active === undefined || next === undefined) return;
     this.#penalties.failed(active.held.exit);
     void this.#switch(next, 'dead', 'failed-over', reason);
   }
 
-  /** A tunnel that is known to carry something now: heard since the active one fell silent. */
-  #fallback(): HeldTunnel | undefined {
-    const active = this.tunnels.active();
-    const silence = (active && this.#monitors.get(active.slot)?.quietFor) ?? ms(Number.POSITIVE_INFINITY);
-    const alive = this.tunnels.held().filter((one) => {
-      const monitor = this.#monitors.get(one.slot);
-      const usable = (one.use === 'standby' || one.use === 'retiring') && !one.holds;
-      return usable && monitor?.pulse === 'alive' && monitor.quietFor < silence;
-    });
-    return alive.find((one) => one.use === 'standby') ?? alive[0];
-  }
-
   /** A standby that is dead while the active one lives is no standby. While both are, it is the network. */
   #spareDied(tunnel: HeldTunnel): void {
     const active = this.tunnels.active();
-    const activePulse = active === undefined ? undefined : this.#monitors.get(active.slot)?.pulse;
+    const activePulse = active === undefined ? undefined : this.#pulses.of(active.slot);
     if (activePulse !== 'alive') return;
     this.#penalties.failed(tunnel.held.exit);
     if (tunnel.use === 'standby') {
@@ -682,67 +647,8 @@ export class Connection {
 
   // ——— looking ahead: a standby, a replacement
 
-  /** Another supernode's stream is worth having before it is needed. */
-  #secondLine(): void {
-    if (!this.deps.config.standby || this.#wish === undefined) return;
-    this.deps.wantSecond(true);
-    this.#secondSince ??= this.deps.ports.clock.monotonic();
-    this.#standby.now();
-  }
-
-  #wantsStandby(): boolean {
-    const active = this.tunnels.active();
-    if (this.#stopped || this.#rotating || !this.deps.config.standby || this.#wish === undefined) return false;
-    if (active === undefined || active.holds || this.#monitors.get(active.slot)?.pulse !== 'alive') return false;
-    return !this.tunnels.held().some((one) => one.use === 'standby');
-  }
-
-  async #seekStandby(signal: AbortSignal): Promise<void> {
-    const active = this.tunnels.active();
-    const wish = this.#wish;
-    if (active === undefined || wish === undefined) return;
-    const { exit, supervisor, via, session } = active.held;
-    const line = await this.#secondLineUp(supervisor, signal);
-    const elsewhere = line.supervisor() !== supervisor;
-    const penalised = this.#penalties.current();
-    const tries = [
-      ...(wish.exit === undefined ? [[exit, ...penalised], ...(penalised.length > 0 ? [[exit]] : [])] : []),
-      // The same exit by another way outlives a relay, if not the exit.
-      ...(elsewhere ? [[]] : []),
-    ];
-    let last = new VpndError('no-exit', 'one exit was asked for, and there is one supernode', { retryable: true });
-    for (const avoidExits of tries) {
-      try {
-        const open = { wish, use: 'standby', signal, line, avoidExits, avoidSupernodes: via } as const;
-        const tunnel = await this.#open(open);
-        // The active one may have failed over to something else, or be gone, meanwhile.
-        if (this.tunnels.active()?.held.session !== session && this.#activeIsDead())
-          return this.#failOver('a standby came up');
-        this.#standbyAt = this.deps.ports.clock.monotonic();
-        const how = `exit ${shortId(tunnel.held.exit)} over ${tunnel.held.path}`;
-        this.deps.happened('standby-ready', how, tunnel.held.session);
-        this.deps.changed();
-        return;
-      } catch (thrown) {
-        signal.throwIfAborted();
-        last = toVpndError(thrown);
-      }
-    }
-    throw last;
-  }
-
-  /** A line to another supernode than this one; the main one when none comes up in time. */
-  async #secondLineUp(than: PeerId | undefined, signal: AbortSignal): Promise<Line> {
-    const { clock } = this.deps.ports;
-    const other = () => this.deps.lines().find((line) => line.isUp() && line.supervisor() !== than);
-    const possible = this.deps.supernodes().some((one) => one.id !== than && !one.draining);
-    const until = (this.#secondSince ?? 0) + SECOND_LINE_PATIENCE;
-    while (other() === undefined && possible && clock.monotonic() < until) await sleep(clock, ms(100), signal);
-    return other() ?? this.deps.main();
-  }
-
   #needsReplacement(): boolean {
-    return !this.#stopped && this.#wish !== undefined && this.#activeIsDead();
+    return !this.#stopped && this.#wish !== undefined && this.#pulses.activeIsDead();
   }
 
   async #seekReplacement(signal: AbortSignal): Promise<void> {
@@ -755,7 +661,7 @@ export class Connection {
       try {
         const line = this.deps.lines().find((one) => one.isUp()) ?? this.deps.main();
         const tunnel = await this.#open({ wish, use: 'standby', signal, line, avoidExits });
-        if (this.#activeIsDead()) {
+        if (this.#pulses.activeIsDead()) {
           await this.#switch(tunnel, 'dead', 'connected', 'the tunnel before it was lost');
         }
         return;
@@ -763,14 +669,6 @@ export class Connection {
         if (signal.aborted || avoidExits.length === 0) throw thrown;
       }
     }
-  }
-
-  async #readyStandby(avoid: readonly PeerId[], leaving: PeerId | undefined): Promise<HeldTunnel | undefined> {
-    const standby = this.tunnels.held().find((one) => one.use === 'standby' && one.held.connectedAfter !== undefined);
-    if (standby === undefined || avoid.includes(standby.held.exit)) return undefined;
-    if (leaving !== undefined && standby.held.supervisor === leaving) return undefined;
-    const answered = await probeTunnel(this.deps.ports.reach, standby.held.inner, PROBE_LIMIT);
-    return answered === undefined ? undefined : standby;
   }
 
   /** A fresh tunnel for a rotation, beside the one that carries the traffic. */
@@ -814,9 +712,8 @@ export class Connection {
     this.#expire();
     await this.#retirement.look();
     await this.#carriage.look();
-    if (this.#wantsStandby()) this.#standby.nudge();
+    this.#standby.look();
     if (this.#needsReplacement()) this.#replacement.nudge();
-    this.#betterStandby();
     if (this.#phase === 'idle' || clock.monotonic() - this.#comparedAt < COMPARE_EVERY) return;
     this.#comparedAt = clock.monotonic();
     const found = await this.tunnels.reconcile();
@@ -835,18 +732,6 @@ export class Connection {
         this.#lose(new VpndError('no-session', 'its lease ran out with no supernode to renew it', { retryable: true }));
       } else void this.#close(slot, 'its lease ran out');
     }
-  }
-
-  /** One that shares its supernode with the active tunnel goes down with it: replaced once there is another way. */
-  #betterStandby(): void {
-    const active = this.tunnels.active();
-    const standby = this.tunnels.held().find((one) => one.use === 'standby');
-    if (active === undefined || standby === undefined || this.#standby.busy || this.#rotating) return;
-    if (standby.held.supervisor !== active.held.supervisor) return;
-    if (this.deps.ports.clock.monotonic() - this.#standbyAt < BETTER_STANDBY_AFTER) return;
-    if (!this.deps.lines().some((line) => line.isUp() && line.supervisor() !== active.held.supervisor)) return;
-    this.#standbyAt = this.deps.ports.clock.monotonic();
-    void this.#close(standby.slot, 'another supernode is there for it').then(() => this.#standby.now());
   }
 
   #schedule(): void {
