@@ -11,10 +11,11 @@ import type { NodeKeys } from '../common/keys.js';
 import { joinOverlay, type Member } from '../common/member.js';
 import { Periodic } from '../common/periodic.js';
 import { adopted, reconcileRegularly } from '../common/reconciler.js';
-import { nodeStatus } from '../common/status.js';
+import { nodeStatus, type StatusInit } from '../common/status.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { exitProjection } from './projection.js';
 import { exitSessions } from './status.js';
+import { anchorsOf, UplinkCheck } from './uplink-check.js';
 
 const PLAN_FACT = 'address-plan';
 const COUNT_EVERY = seconds(5);
@@ -74,6 +75,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     },
     {
       up: async (welcome) => {
+        uplink.connected();
         const next = welcome.addressPlan;
         if (next === undefined || JSON.stringify(next) === JSON.stringify(plan)) return;
         plan = next;
@@ -90,25 +92,40 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
         changes.notify();
         return done;
       },
+      networkChanged: () => uplink.lookNow(),
       changed: () => {
         arrived();
         changes.notify();
       },
     },
   );
+  const uplink = new UplinkCheck({
+    ...ports,
+    history,
+    hasRoute: async () => {
+      const { ipv4, ipv6 } = await dataplane.uplinks();
+      return ipv4 || ipv6;
+    },
+    anchors: () => anchorsOf(config, member),
+    tell: (code, message) => {
+      for (const line of member.lines()) line.upstream.tell({ kind: 'problem', code, message });
+    },
+    changed: () => changes.notify(),
+  });
   adopted(await executor.start(), log);
   const reconciler = reconcileRegularly(executor, ports, history);
   const gauges = new Periodic('counting', COUNT_EVERY, count, ports);
   count();
   reconciler.start();
   gauges.start();
+  uplink.start();
   member.start();
   log.info('exit started', { peer_id: keys.identity.id, region: member.membership().region });
 
   return {
     local: {
       status: async () => ({
-        ...nodeStatus('exit', config, ports, member),
+        ...withProblem(nodeStatus('exit', config, ports, member), uplink.problem),
         dataplane: dataplane.engine,
         sessions: exitSessions(executor.sessions(), await dataplane.observePeers()),
         facts: { ipv6: ipv6 ? 'carried' : 'not carried' },
@@ -118,6 +135,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     },
     health: () => member.health(),
     stop: async () => {
+      await uplink.stop();
       await member.stop();
       await gauges.stop();
       await reconciler.stop();
@@ -148,6 +166,9 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     metrics.wgPeers.set(length);
   }
 }
+
+const withProblem = (status: StatusInit, problem: string | undefined): StatusInit =>
+  problem === undefined ? status : { ...status, problems: [...(status.problems ?? []), problem] };
 
 /** Supernodes with sessions here, the one with most first: the fewest wait should one of them have no line. */
 function ownersOf(sessions: readonly SessionRecord[]): readonly PeerId[] {

@@ -30,9 +30,7 @@ export function exitProjection(deps: ExitProjectionDeps): Projection {
         : exitDevice(config.interface, keys.wireguard, config.wireguardPort, plan, deps.ipv6);
     },
     units(record) {
-      return record.desired.flatMap((desired) =>
-        desired.kind === 'setup-exit' ? [exitPeer(config.interface, desired)] : [],
-      );
+      return exitPeer(config.interface, record.desired);
     },
     accept(command, record, others) {
       const { desired } = command;

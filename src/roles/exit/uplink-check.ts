@@ -1,3 +1,4 @@
+import type { ExitConfig } from '../../config/types.js';
 import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import type { Random } from '../../core/ports/random.js';
@@ -5,6 +6,7 @@ import type { Reach } from '../../core/ports/reach.js';
 import { formatHostPort, type HostPort, parseIp } from '../../model/address.js';
 import { type Millis, ms, seconds } from '../../model/time.js';
 import type { History } from '../common/history.js';
+import type { Member } from '../common/member.js';
 
 /** Something on the internet whose kernel answers a TCP SYN, one way or the other. */
 export interface Anchor {
@@ -57,6 +59,27 @@ export function judgeUplink(state: UplinkState, round: UplinkRound): UplinkState
 }
 
 const keyOf = ({ at }: Anchor): string => formatHostPort(at);
+
+/** Supernodes asked besides base: enough that one may be away. */
+const SUPERNODES_AT_MOST = 4;
+
+/**
+ * Whom an exit asks: those its owner names, base, and the nearest supernodes but its own supervisors, which the streams
+ * to them tell of already. One address of each: two of one machine are not two that answer.
+ */
+export function anchorsOf(
+  { uplinkCheck }: Pick<ExitConfig, 'uplinkCheck'>,
+  member: Pick<Member, 'baseTargets' | 'supernodes' | 'lines'>,
+): readonly Anchor[] {
+  const supervisors = member.lines().map((line) => line.supervisor());
+  const supernodes = member.supernodes().filter((one) => !supervisors.includes(one.id));
+  const addresses = supernodes.slice(0, SUPERNODES_AT_MOST).flatMap(({ addresses: [first] }) => first ?? []);
+  const base = member.baseTargets().slice(0, 1);
+  return [
+    ...uplinkCheck.map((at) => ({ at, configured: true })),
+    ...[...base.map((target) => target.address), ...addresses].map((at) => ({ at, configured: false })),
+  ];
+}
 
 export interface UplinkCheckDeps {
   readonly clock: Clock;
