@@ -2,6 +2,7 @@ import type { DaemonConfig } from '../config/types.js';
 import type { Clock } from '../core/ports/clock.js';
 import type { DataPlane } from '../core/ports/dataplane.js';
 import type { Log } from '../core/ports/log.js';
+import type { NetworkWatch } from '../core/ports/network-watch.js';
 import type { BaseStore, Store } from '../core/ports/store.js';
 import type { StateDir } from '../identity/state-dir.js';
 import type { NodeKeys } from '../roles/common/keys.js';
@@ -30,6 +31,23 @@ export async function openDataPlane(config: ForwardingConfig, deps: { clock: Clo
     ...deps,
   });
 }
+
+/** News of the networks underneath, for the roles that move with their machine. Only what it needs is loaded. */
+export async function openNetworkWatchOf(
+  config: ForwardingConfig,
+  deps: { clock: Clock; log: Log },
+): Promise<NetworkWatch & { close(): Promise<void> }> {
+  if (config.dataplane === 'memory' || config.role === 'supernode') return BLIND_WATCH;
+  const { openNetworkWatch } = await import('../../dataplane/network-watch.js');
+  return openNetworkWatch(deps);
+}
+
+/** Never any news of the network. */
+const BLIND_WATCH: NetworkWatch & { close(): Promise<void> } = {
+  current: () => ({ fingerprint: 'unknown', connected: true }),
+  listen: () => () => {},
+  close: async () => {},
+};
 
 /** Starts one role; the code of the others is not even loaded. */
 export async function startForwardingRole(
