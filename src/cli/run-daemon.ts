@@ -1,6 +1,6 @@
 import type { DaemonConfig } from '../config/types.js';
+import { formatDuration } from '../config/values.js';
 import type { Log } from '../core/ports/log.js';
-import type { NetworkWatch } from '../core/ports/network-watch.js';
 import type { BaseStore } from '../core/ports/store.js';
 import { certificateTools } from '../identity/ca.js';
 import { parseJoinToken, type Sha256 } from '../identity/join-token.js';
@@ -26,11 +26,12 @@ import { tcpReach } from '../transport/reach.js';
 import { udpDatagrams } from '../transport/udp.js';
 import { udpSockets } from '../transport/udp-sockets.js';
 import type { Io } from './io.js';
-import { type Lifecycle, lifecycle } from './lifecycle.js';
+import { type Lifecycle, lifecycle, type StopReport, watchSignals } from './lifecycle.js';
 import { requirePrivileges } from './privileges.js';
 import {
   type ForwardingConfig,
   openDataPlane,
+  openNetworkWatchOf,
   openRoleStore,
   startBaseRole,
   startForwardingRole,
@@ -50,8 +51,11 @@ export async function runDaemon(config: DaemonConfig, io: Io): Promise<void> {
     region: config.role === 'base' ? undefined : config.region,
   });
   const stopCrashing = crashLoudly(log, io);
-  const life = lifecycle();
-  const failed = (name: string, err: unknown): void => log.error(`stopping ${name} failed`, { err });
+  const life = lifecycle(systemClock());
+  const stopping: StopReport = {
+    failed: (name, err) => log.error(`stopping ${name} failed`, { err }),
+    slow: (name) => io.out(`vpnd ${config.role} stopping: waits for ${name}; a second signal ends it at once\n`),
+  };
   const attempt: Attempt = { cameToNothing: false };
   const signals = watchSignals(io);
   try {
@@ -64,12 +68,13 @@ export async function runDaemon(config: DaemonConfig, io: Io): Promise<void> {
       announce(role, config, io, signals.first, log);
       await signals.first;
       log.info('stopping');
+      io.out(`vpnd ${config.role} stopping${awaited(config, await sessionsOf(role))}\n`);
     }
   } catch (thrown) {
     attempt.cameToNothing = true;
     throw thrown;
   } finally {
-    await life.stop(failed);
+    await life.stop(stopping);
     signals.close();
     stopCrashing();
   }
@@ -138,7 +143,6 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
     network,
     datagrams: udpDatagrams(),
     reach: tcpReach,
-    networkWatch: BLIND_WATCH,
     udpSockets,
     hostLoad: () => sampler?.current() ?? { cpuPercent: 0, txMbps: 0, rxMbps: 0 },
     log,
@@ -151,16 +155,22 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
   } else {
     const dataplane = await openDataPlane(config, { clock, log });
     life.onStop('the data plane', () => dataplane.close());
+    const networkWatch = await openNetworkWatchOf(config, { clock, log });
+    life.onStop('the watch over the networks', () => networkWatch.close());
     const keys = { identity, wireguard: state.wireGuardKeys(), joinToken };
-    role = await startForwardingRole(config, { ...shared, store, dataplane }, keys);
+    role = await startForwardingRole(config, { ...shared, store, dataplane, networkWatch }, keys);
   }
-  life.onStop(`the ${config.role}`, async () => {
+  const stopRole = once(async () => {
     for (const line of await role.stop()) io.out(`${line}\n`);
   });
+  life.onStop(`the ${config.role}`, stopRole);
   health = () => role.health();
 
   const api = await serveLocalApi({ socket: config.socket, role: config.role, handlers: role.local, log });
-  life.onStop('the local API', () => api.close());
+  if (config.role === 'supernode') {
+    // Its sessions may take minutes to go elsewhere; meanwhile one can ask it how far it is.
+    life.onStop('the supernode', () => stopRole().finally(() => api.close()));
+  } else life.onStop('the local API', () => api.close());
 
   const metricsAt = config.metricsListen === undefined ? 'off' : formatHostPort(config.metricsListen);
   io.out(
@@ -169,11 +179,29 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
   return role;
 }
 
-/** Never any news of the network. */
-const BLIND_WATCH: NetworkWatch = {
-  current: () => ({ fingerprint: 'unknown', connected: true }),
-  listen: () => () => {},
-};
+/** Runs a task at the first call; every call answers with how that one went. */
+function once(task: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | undefined;
+  return () => {
+    running ??= task();
+    return running;
+  };
+}
+
+async function sessionsOf(role: RunningRole): Promise<number> {
+  try {
+    return (await role.local.status()).sessions?.length ?? 0;
+  } catch {
+    return 0;
+  }
+}
+
+/** What a stop takes its time for, where that is known beforehand. */
+function awaited(config: DaemonConfig, sessions: number): string {
+  if (config.role !== 'supernode' || config.drainTimeout === 0 || sessions === 0) return '';
+  const count = `${sessions} session${sessions === 1 ? '' : 's'}`;
+  return `: ${count} may go over to other supernodes, for ${formatDuration(config.drainTimeout)} at most; a second signal ends it at once`;
+}
 
 function tokenOf(config: ForwardingConfig, sha256: Sha256): JoinToken | undefined {
   if (config.join === undefined) return undefined;
@@ -213,20 +241,6 @@ function announce(role: RunningRole, config: DaemonConfig, io: Io, until: Promis
   wait().catch((err) => {
     if (!stop.signal.aborted) log.debug('cannot tell when the role is ready', { err });
   });
-}
-
-/** The first signal asks for an orderly end; the second ends the process at once. */
-function watchSignals(io: Io): { readonly first: Promise<void>; close(): void } {
-  let resolveFirst = (): void => {};
-  const first = new Promise<void>((resolve) => {
-    resolveFirst = resolve;
-  });
-  let seen = 0;
-  const close = io.onSignal(() => {
-    if (++seen > 1) io.exitNow(1);
-    resolveFirst();
-  });
-  return { first, close };
 }
 
 /** An error nobody caught ends the process with a line in the log; the kernel's state stays, and the next start adopts it. */
