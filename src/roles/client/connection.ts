@@ -528,11 +528,7 @@ export class Connection {
     this.deps.ports.metrics.tunnelChanges.inc({ what: 'lost' });
     this.tunnels.put({ ...active, holds: true });
     this.#pulses.unwatch(active.slot);
-    const next = this.#pulses.fallback();
-    if (next !== undefined) {
-      void this.#switch(next, 'dead', 'failed-over', why.message);
-      return;
-    }
+    if (this.#failOver(why.message)) return;
     this.tunnels.commit().catch((err: unknown) => this.deps.ports.log.warn('a lost tunnel stays', { err }));
     this.#record.tryKeepTunnels(this.tunnels);
     this.#hold(why);
@@ -565,13 +561,12 @@ export class Connection {
         this.#pulses.ask(tunnel.slot);
         return;
       case 'dead':
-        this.#why = new VpndError('no-handshake', 'nothing comes back through the tunnel', { retryable: true });
         this.deps.happened('exit-silent', `nothing comes back from exit ${shortId(exit)}`, session);
-        this.#failOver('nothing came back from the exit');
-        this.#replacement.now();
+        if (!this.#failOver('nothing came back from the exit')) {
+          this.#hold(new VpndError('no-handshake', 'nothing comes back through the tunnel', { retryable: true }));
+        }
         return;
       case 'alive':
-        this.#why = undefined;
         if (before !== 'dead') return;
         void this.#replacement.giveUp(new VpndError('closed', 'the exit is back'));
         this.#become('up', undefined, `exit ${shortId(exit)} answers again`);
@@ -579,12 +574,16 @@ export class Connection {
     }
   }
 
-  #failOver(reason: string): void {
+  /** False where nothing could take over. */
+  #failOver(reason: string): boolean {
     const active = this.tunnels.active();
     const next = this.#pulses.fallback();
-    if (active === undefined || next === undefined) return;
+    if (active === undefined || next === undefined) return false;
     this.#penalties.failed(active.held.exit);
-    void this.#switch(next, 'dead', 'failed-over', reason);
+    this.#switch(next, 'dead', 'failed-over', reason).catch((err: unknown) =>
+      this.deps.ports.log.error('failing over did not work; it is tried again', { err }),
+    );
+    return true;
   }
 
   /** A standby that is dead while the active one lives is no standby. While both are, it is the network. */
@@ -757,7 +756,7 @@ export class Connection {
   #resume(): void {
     this.#rotating = false;
     if (this.#needsReplacement()) this.#replacement.now();
-    else this.#standby.nudge();
+    else if (this.#phase === 'up') this.#standby.begin();
   }
 
   #tell(supervisor: PeerId | undefined, news: News): boolean {
