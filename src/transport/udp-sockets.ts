@@ -1,4 +1,4 @@
-import { createSocket } from 'node:dgram';
+import { createSocket, type Socket } from 'node:dgram';
 import type { UdpSocket, UdpSockets } from '../core/ports/udp-sockets.js';
 import { type Endpoint, familyOf, formatHostPort, type IpAddress, parseIp, parsePort } from '../model/address.js';
 import type { Bytes } from '../model/bytes.js';
@@ -9,13 +9,15 @@ const MAX_WAITING = 1024 * 1024;
 /** A few hundred full-size datagrams: a burst must survive until the event loop comes by. The kernel may give less. */
 const RECEIVE_BUFFER = 1024 * 1024;
 
+type Listener = (packet: Bytes, from: Endpoint) => void;
+
 export const udpSockets: UdpSockets = {
   bind(local, listener) {
     return new Promise((resolve, reject) => {
       const family = familyOf(local.ip);
       const socket = createSocket({
         type: family === 6 ? 'udp6' : 'udp4',
-        ipv6Only: true,
+        ipv6Only: family === 6,
         // Only addresses are ever sent to: no name to resolve, and no turn of the event loop for each datagram.
         lookup: (host, _options, found) => found(null, host, family),
       });
@@ -23,45 +25,50 @@ export const udpSockets: UdpSockets = {
         socket.close();
         reject(bindError(error, local));
       });
-      socket.bind({ address: local.ip, port: local.port, exclusive: true }, () => {
-        socket.removeAllListeners('error');
-        // A datagram that cannot be sent concerns nobody; the next one may.
-        socket.on('error', () => {});
-        try {
-          socket.setRecvBufferSize(RECEIVE_BUFFER);
-        } catch {
-          // What the kernel gives by itself has to do.
-        }
-        const bound = socket.address();
-        resolve(open(endpoint(bound.address, bound.port) ?? { ip: local.ip, port: bound.port as Endpoint['port'] }));
-      });
-
-      const open = (at: Endpoint): UdpSocket => {
-        let closed = false;
-        socket.on('message', (packet, remote) => {
-          const from = endpoint(remote.address, remote.port);
-          if (!closed && from !== undefined) listener(view(packet), from);
-        });
-        return {
-          local: at,
-          send(packet, to) {
-            if (closed || familyOf(to.ip) !== family || socket.getSendQueueSize() > MAX_WAITING) return;
-            try {
-              socket.send(packet, to.port, to.ip, ignore);
-            } catch {
-              // Best effort: an endpoint that cannot be sent to is as good as a lost datagram.
-            }
-          },
-          close() {
-            if (closed) return;
-            closed = true;
-            socket.close();
-          },
-        };
-      };
+      socket.bind({ address: local.ip, port: local.port, exclusive: true }, () => resolve(bound(socket, listener)));
     });
   },
 };
+
+function bound(socket: Socket, listener: Listener): UdpSocket {
+  const { address, port } = socket.address();
+  const local = endpoint(address, port);
+  if (local === undefined) throw new VpndError('internal', `bound to ${address} port ${port}`);
+  let closed = false;
+  socket.removeAllListeners('error');
+  // A datagram that cannot be sent concerns nobody; the next one may.
+  socket.on('error', () => {});
+  // Most datagrams come from where the one before came from, and parsing addresses is dear.
+  let last: { readonly address: string; readonly endpoint: Endpoint } | undefined;
+  socket.on('message', (packet, { address, port }) => {
+    if (last?.address !== address || last.endpoint.port !== port) {
+      const parsed = endpoint(address, port);
+      last = parsed && { address, endpoint: parsed };
+    }
+    if (!closed && last !== undefined) listener(view(packet), last.endpoint);
+  });
+  try {
+    socket.setRecvBufferSize(RECEIVE_BUFFER);
+  } catch {
+    // What the kernel gives by itself has to do.
+  }
+  return {
+    local,
+    send(packet, to) {
+      if (closed || familyOf(to.ip) !== familyOf(local.ip) || socket.getSendQueueSize() > MAX_WAITING) return;
+      try {
+        socket.send(packet, to.port, to.ip, ignore);
+      } catch {
+        // Best effort: an endpoint that cannot be sent to is as good as a lost datagram.
+      }
+    },
+    close() {
+      if (closed) return;
+      closed = true;
+      socket.close();
+    },
+  };
+}
 
 const ignore = (): void => {};
 
