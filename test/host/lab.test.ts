@@ -1,9 +1,11 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { createLab, exchangeDatagrams, type Home, type Lab, type WebServer } from '../../chaos/lab/index.js';
+import { patternAt } from '../../chaos/lab/pattern.js';
 
 const WEB = { ipv4: '198.51.100.80', ipv6: '2001:db8::80' };
 const OTHER = '198.51.100.90';
@@ -57,6 +59,11 @@ t.test('public hosts', async (t) => {
       const got = await client.exec(['curl', '-sS', '-o', '/dev/null', '-w', '%{size_download}', `${web.url}${path}`]);
       t.equal(got, path.split('/')[2]);
     }
+    const size = 2_500_000;
+    const saved = join(client.directory, 'saved');
+    await client.exec(['curl', '-sS', '-o', saved, `${web.url}/bytes/${size}`]);
+    const bytes = readFileSync(saved);
+    for (let at = 0; at < size; at += 100_000) t.ok(bytes.subarray(at, at + 100_000).equals(patternAt(at, 100_000)));
   });
 
   t.test('a recording tells plain text by its content', async (t) => {
@@ -222,6 +229,57 @@ t.test('without NAT the hosts themselves are seen and reached', async (t) => {
   const inner = await home.host('inner');
   t.match(JSON.parse(await inner.exec(['curl', '-sS', web.url])), { ip: '203.0.113.2' });
   t.equal((await web.host.run(['ping', '-nc1', '-W5', '203.0.113.2'])).code, 0);
+});
+
+t.test('cables, cards and homes change under a host', async (t) => {
+  const lab = await createLab();
+  t.teardown(() => lab.close());
+  const [web, one, other] = await Promise.all([
+    lab.webServer('web', WEB),
+    lab.home('one', { nat: 'port-preserving', publicIpv4: '198.51.100.10' }),
+    lab.home('other', { nat: 'port-preserving', publicIpv4: '198.51.100.11', lan: '192.168.2.0/24' }),
+  ]);
+  const laptop = await one.host('laptop');
+  const seen = async (): Promise<string> => {
+    const got = await laptop.run(['curl', '-sS', '--max-time', '2', web.url]);
+    return got.code === 0 ? JSON.parse(got.stdout).ip : 'nobody';
+  };
+  t.equal(await seen(), '198.51.100.10');
+
+  await laptop.unplug();
+  t.equal(await seen(), 'nobody', 'with the cable pulled');
+  t.match(await laptop.exec(['ip', '-br', 'addr', 'show', 'eth0']), /DOWN.*192\.168\.1\.2/, 'it keeps its address');
+  await laptop.replug();
+  t.equal(await seen(), '198.51.100.10', 'plugged in again it goes on without a word to it');
+
+  await laptop.silence();
+  t.equal(await seen(), 'nobody', 'where nothing passes');
+  t.match(await laptop.exec(['ip', '-br', 'link', 'show', 'eth0']), / UP /, 'it has not noticed');
+  await laptop.unsilence();
+  t.equal(await seen(), '198.51.100.10');
+
+  await one.cutUplink(['198.51.100.80']);
+  t.equal(await seen(), '198.51.100.10', 'the one address that is left');
+  t.not((await laptop.run(['ping', '-nc1', '-W1', '198.51.100.254'])).code, 0, 'and no other');
+  await one.cutUplink([]);
+  t.equal(await seen(), 'nobody');
+  await one.openUplink();
+  t.equal(await seen(), '198.51.100.10');
+
+  const ask = (port: number) => exchangeDatagrams(laptop, { from: 5000, to: [{ ip: WEB.ipv4, port }], forMs: 500 });
+  await one.blockUdp();
+  t.same([(await ask(3478)).length, (await ask(53)).length], [0, 1], 'no UDP but DNS');
+  await one.allowUdp();
+  t.equal((await ask(3478)).length, 1);
+
+  await other.connect(laptop, { device: 'eth1', metric: 50 });
+  t.equal(await seen(), '198.51.100.10', 'a second card changes nothing while the first is preferred');
+  await laptop.ip('route del default dev eth0');
+  t.equal(await seen(), '198.51.100.11', 'and serves when it is not');
+  await laptop.removeCard('eth1');
+  await other.adopt(laptop);
+  t.equal(await seen(), '198.51.100.11', 'carried over to another home');
+  t.equal(laptop.ipv4, '192.168.2.3');
 });
 
 t.test('eight hosts stand in two seconds, and closing leaves nothing', async (t) => {
