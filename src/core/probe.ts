@@ -9,7 +9,7 @@ import { KEY_LENGTH, keyOf, type PeerId, peerIdOf } from '../model/ids.js';
  *   vouch           'VPNP' 2   nonce[16] counter[8] peer key[32] signature[64]    125 bytes
  *   answer          'VPNP' 129 nonce[16] family[1] address[16] port[2] zero[8]     48 bytes
  *
- * `address` is right-aligned; `counter` is u64be and counts once on a stream, for one address: a copy is refused. The signature is Ed25519 by the peer over "vpnd/probe/v1" and {probe token of the stream, nonce, counter}.
+ * `address` is right-aligned; `counter` is u64be, grows, and counts once on a stream, for one address: a copy is refused. The signature is Ed25519 by the peer over "vpnd/probe/v1" and {probe token of the stream, nonce, counter}.
  */
 const MAGIC = utf8('VPNP');
 const NONCE_LENGTH = 16;

@@ -119,7 +119,7 @@ export class Lines {
   #apply(index: 0 | 1, plan: LinePlan): void {
     const line = this.lines[index];
     if (plan.run && !plan.leave) this.#idleSince[index] = undefined;
-    if (plan.run && !line.running) return line.start();
+    if (plan.run && !line.running) line.start();
     if (!line.running || (plan.run && !plan.leave)) return;
     const now = this.deps.clock.monotonic();
     const since = this.#idleSince[index] ?? now;

@@ -7,8 +7,11 @@ import type { Bytes } from '../../model/bytes.js';
 import { keyOf, type PeerId } from '../../model/ids.js';
 import type { ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
 
-/** One per relay address, and a few for networks that change under a running stream. */
-const VOUCHES_PER_STREAM = 16;
+/**
+ * Counters of a stream that are remembered, from the highest down, each with its address: one per relay address, for
+ * the last few networks that changed under the stream. Lower ones were seen, or might have been: they are refused.
+ */
+const WINDOW = 16;
 
 export interface ReflectorDeps {
   readonly clock: Clock;
@@ -20,11 +23,11 @@ export interface ReflectorDeps {
 
 /**
  * Tells askers their address as seen from here, and takes a peer's signed word for where its UDP comes from. An
- * address counts as long as the stream that it was vouched on.
+ * address counts until it has been vouched for otherwise so often that it falls out of the window, or the stream ends.
  */
 export class Reflector {
   readonly #limiter: RateLimiter;
-  /** Per stream (a ConnectedPeer lives as long as its stream): each counter counts once, for one address. */
+  /** Per stream (a ConnectedPeer lives as long as its stream): counters within the window, each for one address. */
   readonly #vouched = new WeakMap<ConnectedPeer, Map<number, IpAddress>>();
 
   constructor(private readonly deps: ReflectorDeps) {
@@ -48,8 +51,9 @@ export class Reflector {
     if (peer === undefined) return false;
     const used = this.#vouched.get(peer) ?? new Map<number, IpAddress>();
     const before = used.get(vouch.counter);
+    const highest = Math.max(0, ...used.keys());
     // The question is sent again when its answer was lost; from another address it is a copy.
-    if (before === undefined ? used.size >= VOUCHES_PER_STREAM : before !== from.ip) return false;
+    if (before === undefined ? vouch.counter <= highest - WINDOW : before !== from.ip) return false;
     if (
       !this.deps.crypto.verify(
         keyOf(vouch.peer),
@@ -61,6 +65,7 @@ export class Reflector {
     }
     const isNew = !this.addressesOf(peer).includes(from.ip);
     used.set(vouch.counter, from.ip);
+    for (const counter of used.keys()) if (counter <= Math.max(highest, vouch.counter) - WINDOW) used.delete(counter);
     this.#vouched.set(peer, used);
     if (isNew) this.deps.moved(peer);
     return true;
