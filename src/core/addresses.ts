@@ -37,6 +37,19 @@ export class InnerAddressPool {
     if (slot !== undefined) this.#pool.give(slot, now);
   }
 
+  /** IPv4 addresses that rest, their IPv6 ones with them, and until when. */
+  resting(now: Instant): readonly (readonly [IpAddress, Instant])[] {
+    const plan = this.#plan;
+    if (plan === undefined) return [];
+    return this.#pool.resting(now).map(([slot, until]) => [this.#addresses(plan, slot).ipv4, until]);
+  }
+
+  /** After a restart: an address that was given back before it. */
+  rest(address: IpAddress, until: Instant): void {
+    const slot = this.#slotOf(address);
+    if (slot !== undefined) this.#pool.rest(slot, until);
+  }
+
   #addresses(plan: AddressPlan, slot: number): InnerAddresses {
     let rest = slot;
     for (const [i, block] of plan.blocksIpv4.entries()) {

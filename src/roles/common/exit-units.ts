@@ -2,7 +2,7 @@ import type { Statements } from '../../core/ports/authority.js';
 import type { Identity } from '../../core/ports/crypto.js';
 import type { SessionRecord } from '../../core/ports/store.js';
 import { type Cidr, contains, hostCidr, type Port, prefixLength } from '../../model/address.js';
-import type { Command, CommandDone, SetupExit } from '../../model/command.js';
+import type { Command, CommandDone, Desired, SetupExit } from '../../model/command.js';
 import type { InterfaceName, PeerUnit, Unit } from '../../model/dataplane.js';
 import { VpndError } from '../../model/errors.js';
 import type { WireGuardKeyPair, WireGuardPublicKey } from '../../model/keys.js';
@@ -39,16 +39,25 @@ export function exitDevice(
   ];
 }
 
-export function exitPeer(device: InterfaceName, desired: SetupExit): PeerUnit {
-  return {
-    kind: 'peer',
-    device,
-    publicKey: desired.clientKey,
-    presharedKey: undefined,
-    allowedIps: [hostCidr(desired.inner.ipv4), hostCidr(desired.inner.ipv6)],
-    endpoint: desired.endpoint,
-    keepalive: desired.keepalive,
-  };
+/**
+ * A session's peer at an exit, where it is set up. RELAY_UPDATE says where it sends to, whenever there was one: a
+ * SETUP_EXIT that renews the session does not take a direct path back to the relay.
+ */
+export function exitPeer(device: InterfaceName, session: readonly Desired[]): readonly PeerUnit[] {
+  const setup = session.find((one) => one.kind === 'setup-exit');
+  if (setup === undefined) return [];
+  const { endpoint, keepalive } = session.find((one) => one.kind === 'relay-update') ?? setup;
+  return [
+    {
+      kind: 'peer',
+      device,
+      publicKey: setup.clientKey,
+      presharedKey: undefined,
+      allowedIps: [hostCidr(setup.inner.ipv4), hostCidr(setup.inner.ipv6)],
+      endpoint,
+      keepalive,
+    },
+  ];
 }
 
 /** SETUP_EXIT is answered with the exit's signed offer, everything else with nothing. */

@@ -1,14 +1,14 @@
 import type { SupernodeConfig } from '../../config/types.js';
 import { newCommand } from '../../core/commands.js';
 import { atMost } from '../../core/patience.js';
-import { SlotPool } from '../../core/pool.js';
 import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import type { Random } from '../../core/ports/random.js';
 import type { FactStore } from '../../core/ports/store.js';
 import { KeyedQueue } from '../../core/serial.js';
 import { type Endpoint, type Family, familyOf, type IpAddress, type Port } from '../../model/address.js';
-import type { Command, CommandDone, Desired, RelayNext, SetupExit } from '../../model/command.js';
+import type { CommandDone, Desired, RelayNext, RelaySetup, SetupExit } from '../../model/command.js';
+import type { RelayObservation } from '../../model/dataplane.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { Signed } from '../../model/membership.js';
@@ -17,27 +17,19 @@ import type {
   CloseSessionRequest,
   OpenSessionRequest,
   OpenSessionResponse,
+  UpdateSessionRequest,
+  UpdateSessionResponse,
 } from '../../model/messages.js';
-import { type Instant, type Millis, ms, plus, seconds } from '../../model/time.js';
+import { type Instant, type Millis, plus, seconds } from '../../model/time.js';
 import type { ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
 import { toldAbroad } from '../../transport/streams/refusal.js';
+import { BackBook, type BackSession, RELAYED } from './back-book.js';
+import { BackPath } from './back-path.js';
+import type { Quarantine } from './quarantine.js';
+import type { RelayPorts } from './relay-ports.js';
 
-/** A session at one of this supernode's exits, opened by the client's supernode (which may be this one too). */
-export interface BackSession {
-  readonly session: SessionId;
-  /** The supernode that opened it: the only one that may change or close it. */
-  readonly origin: PeerId;
-  readonly exit: PeerId;
-  readonly port: Port | undefined;
-  /** The origin's generation: older requests of it are stale. */
-  readonly asked: number;
-  /** This side's own, which grows with every order to the exit: repairs are orders too. */
-  readonly generation: number;
-  readonly leaseUntil: Instant;
-  /** As it was asked for, to set an exit up again that has lost it. */
-  readonly setup: SetupExit;
-  readonly next: RelayNext | undefined;
-}
+export type { BackSession } from './back-book.js';
+export { RelayPorts } from './relay-ports.js';
 
 export interface BackDeps {
   readonly self: PeerId;
@@ -47,50 +39,45 @@ export interface BackDeps {
   readonly facts: FactStore;
   readonly log: Log;
   readonly ports: RelayPorts;
+  readonly restingPorts: Quarantine<Port>;
   /** An order to this supernode's own data plane. */
   readonly order: (session: SessionId, lease: Millis, desired: Desired) => Promise<CommandDone>;
   readonly streams: () => StreamManager;
   readonly vouched: (peer: ConnectedPeer) => readonly IpAddress[];
+  /** What relay ports have learned. */
+  readonly relays: () => Promise<readonly RelayObservation[]>;
   /** Relay addresses of a supernode, this one included, as base publishes them. */
   readonly relayIpsOf: (supernode: PeerId) => readonly IpAddress[];
   readonly addressPlan: () => AddressPlan | undefined;
   readonly ownMembership: () => Signed;
 }
 
-const FACT = 'back/';
 /** Often enough for every home router: RFC 4787 REQ-5 allows UDP mappings to end after two minutes, many end sooner. */
 const KEEPALIVE_S = 25;
 const ROLLBACK_PATIENCE: Millis = seconds(1);
 
 /** Sessions at this supernode's exits. */
 export class BackSessions {
-  readonly #sessions = new Map<SessionId, BackSession>();
-  readonly #perExit = new Map<PeerId, number>();
+  readonly #book: BackBook;
+  readonly #path: BackPath;
   readonly #queue = new KeyedQueue<SessionId>();
 
-  constructor(private readonly deps: BackDeps) {}
+  constructor(private readonly deps: BackDeps) {
+    this.#book = new BackBook(deps);
+    this.#path = new BackPath(deps, this.#book);
+  }
 
   /** Take up what the store has, before anything is served. */
   load(): void {
-    const now = this.deps.clock.now();
-    for (const name of this.deps.facts.names(FACT)) {
-      const one = this.deps.facts.get<BackSession>(name);
-      if (one === undefined) continue;
-      if (one.leaseUntil <= now) {
-        this.deps.facts.remove(name);
-        continue;
-      }
-      if (one.port !== undefined) this.deps.ports.claim(one.port);
-      this.#put(one);
-    }
+    this.#book.load();
   }
 
   countAt(exit: PeerId): number {
-    return this.#perExit.get(exit) ?? 0;
+    return this.#book.countAt(exit);
   }
 
   all(): readonly BackSession[] {
-    return [...this.#sessions.values()];
+    return this.#book.all();
   }
 
   /**
@@ -101,10 +88,18 @@ export class BackSessions {
     return this.#queue.run(request.session, () => this.#open(origin, request));
   }
 
+  /**
+   * Move the exit's side of a session to another path. Rejects with no-session, forbidden, stale-generation, with no-path
+   * where there is none at present, exit-gone, and with what the exit answered.
+   */
+  update(origin: PeerId, request: UpdateSessionRequest): Promise<UpdateSessionResponse> {
+    return this.#queue.run(request.session, () => this.#path.update(origin, request));
+  }
+
   /** Idempotent. Rejects with `forbidden` for a session of another supernode. */
   close(origin: PeerId, request: CloseSessionRequest): Promise<void> {
     return this.#queue.run(request.session, async () => {
-      const one = this.#sessions.get(request.session);
+      const one = this.#book.get(request.session);
       if (one === undefined) return;
       if (one.origin !== origin) throw new VpndError('forbidden', 'this session was opened by another supernode');
       await this.#end(one, request.reason);
@@ -115,28 +110,28 @@ export class BackSessions {
   exitConnected(peer: ConnectedPeer): void {
     const held = new Map(peer.sessions.map((one) => [one.session, one.generation]));
     for (const [session, generation] of held) {
-      if (this.#sessions.get(session)?.exit === peer.id) continue;
-      this.#command(peer.id, session, generation + 1, seconds(0), { kind: 'disconnect', reason: 'not known here' });
+      if (this.#book.get(session)?.exit === peer.id) continue;
+      this.#endUnknown(peer.id, session, generation + 1);
     }
-    for (const one of this.#sessions.values()) {
+    for (const one of this.#book.all()) {
       if (one.exit === peer.id)
-        void this.#queue.run(one.session, () => this.#repair(peer, one.session, held.has(one.session)));
+        void this.#queue.run(one.session, () => this.#path.repair(peer, one.session, held.has(one.session)));
     }
   }
 
   /** The relay's lease ran out with nobody renewing it; the exit's own ends by itself. */
   expired(session: SessionId): void {
-    const one = this.#sessions.get(session);
-    if (one !== undefined) this.#drop(one);
+    const one = this.#book.get(session);
+    if (one !== undefined) this.#book.drop(one);
   }
 
   /** Ends what outlived its lease: sessions without a relay port of ours (direct paths), and what could not be removed. */
   sweep(now: Instant): void {
-    for (const one of this.#sessions.values()) {
+    for (const one of this.#book.all()) {
       if (one.leaseUntil > now || this.#queue.busy(one.session)) continue;
       this.#queue
         .run(one.session, async () => {
-          const current = this.#sessions.get(one.session);
+          const current = this.#book.get(one.session);
           if (current === undefined || current.leaseUntil > now) return;
           await this.#end(current, 'its lease ran out');
         })
@@ -148,7 +143,7 @@ export class BackSessions {
 
   async #open(origin: PeerId, request: OpenSessionRequest): Promise<OpenSessionResponse> {
     const { deps } = this;
-    const existing = this.#sessions.get(request.session);
+    const existing = this.#book.get(request.session);
     if (existing !== undefined && (existing.origin !== origin || existing.exit !== request.exit)) {
       throw new VpndError('forbidden', 'this session was opened by another supernode');
     }
@@ -167,7 +162,8 @@ export class BackSessions {
       });
 
     this.#checkPreviousHop(origin, request.previousHop);
-    const way = this.#way(origin, request, peer, existing);
+    const entrance = this.#entrance(origin, request, peer, existing);
+    const { relay } = entrance;
     const setup: SetupExit = {
       kind: 'setup-exit',
       clientKey: request.clientKey,
@@ -177,24 +173,25 @@ export class BackSessions {
         gatewayIpv4: plan.gatewayIpv4,
         gatewayIpv6: plan.gatewayIpv6,
       },
-      endpoint: way.relay === undefined ? undefined : { ip: way.relay.localIp, port: way.relay.port },
-      keepalive: way.relay === undefined ? 0 : KEEPALIVE_S,
+      endpoint: relay === undefined ? undefined : { ip: relay.localIp, port: relay.port },
+      keepalive: relay === undefined ? 0 : KEEPALIVE_S,
       kemKey: request.kemKey,
     };
     const one: BackSession = {
       session: request.session,
       origin,
       exit: request.exit,
-      port: way.relay?.port,
+      port: relay?.port ?? existing?.port,
       asked: request.generation,
-      generation: (existing?.generation ?? 0) + 1,
+      generation: existing === undefined ? firstGeneration(request.session, peer) : existing.generation + 1,
       leaseUntil: plus(deps.clock.now(), request.lease),
       setup,
-      next: way.relay?.next,
+      next: relay?.next ?? existing?.next,
+      way: existing?.way ?? RELAYED,
     };
     // On record first: after a crash half-way the session is known, and its lease or CLOSE ends it everywhere.
     try {
-      this.#save(one);
+      this.#book.save(one);
     } catch (thrown) {
       if (existing === undefined && one.port !== undefined) deps.ports.give(one.port, deps.clock.now());
       throw thrown;
@@ -202,15 +199,17 @@ export class BackSessions {
     try {
       // The relay first: the exit's first packet opens its NAT and shows its endpoint, and WireGuard repeats a packet
       // that met no relay only five seconds later.
-      if (way.relay !== undefined) await deps.order(one.session, request.lease, way.relay);
+      if (relay !== undefined) await deps.order(one.session, request.lease, this.#path.parkedOr(one, relay));
       const done = await (egress
         ? deps.order(one.session, request.lease, setup)
         : deps
             .streams()
             .command(request.exit, newCommand(deps.random, one.session, one.generation, request.lease, setup)));
       if (done.offer === undefined) throw new VpndError('exit-refused', `exit ${shortId(request.exit)} gave no offer`);
+      // An exit that had lost the session has only now got it back, without the path it had.
+      await this.#path.tellAgain(one);
       const exitMembership = peer?.signedMembership ?? deps.ownMembership();
-      return { endpoint: way.endpoint, offer: done.offer, exitMembership };
+      return { endpoint: entrance.endpoint, offer: done.offer, exitMembership };
     } catch (thrown) {
       const error = toVpndError(thrown);
       const undone = this.#undo(one, existing).catch((second: unknown) =>
@@ -225,17 +224,22 @@ export class BackSessions {
   }
 
   async #undo(failed: BackSession, existing: BackSession | undefined): Promise<void> {
-    if (existing === undefined) await this.#end(failed, 'could not be set up');
-    else this.#save(existing);
+    if (existing === undefined) {
+      await this.#end(failed, 'could not be set up');
+      return;
+    }
+    // Generations only grow: the exit may have applied what it did not answer. A port that was taken stays taken.
+    const { asked, generation } = this.#book.get(failed.session) ?? failed;
+    this.#book.save({ ...existing, asked, generation, port: failed.port, next: failed.next, setup: failed.setup });
   }
 
   /** Where the session comes in here, and the relay port for it where there is one. */
-  #way(
+  #entrance(
     origin: PeerId,
     request: OpenSessionRequest,
     peer: ConnectedPeer | undefined,
     existing: BackSession | undefined,
-  ): { readonly endpoint: Endpoint; readonly relay?: Extract<Desired, { kind: 'relay-setup' }> } {
+  ): { readonly endpoint: Endpoint; readonly relay?: RelaySetup } {
     const { deps } = this;
     if (peer === undefined) {
       const family = request.previousHop === undefined ? undefined : familyOf(request.previousHop.ip);
@@ -273,125 +277,43 @@ export class BackSessions {
     return ip;
   }
 
-  async #repair(peer: ConnectedPeer, session: SessionId, held: boolean): Promise<void> {
-    const one = this.#sessions.get(session);
-    if (one === undefined || this.deps.streams().peer(peer.id) !== peer) return;
-    const now = this.deps.clock.now();
-    const lease = ms(one.leaseUntil - now);
-    if (lease <= 0) return;
-    const generation = one.generation + 1;
-    try {
-      this.#save({ ...one, generation });
-      if (!held)
-        await this.deps.streams().command(peer.id, newCommand(this.deps.random, session, generation, lease, one.setup));
-      if (one.port !== undefined && one.next !== undefined && one.setup.endpoint !== undefined) {
-        const { port, next } = one;
-        const localIp = one.setup.endpoint.ip;
-        const vouched = this.deps.vouched(peer).filter((ip) => familyOf(ip) === familyOf(localIp));
-        const relay: Desired = { kind: 'relay-setup', port, localIp, vouched, next };
-        await this.deps.order(session, lease, relay);
-      }
-    } catch (thrown) {
-      this.deps.log.warn('could not repair a session at an exit', {
-        session_id: session,
-        code: toVpndError(thrown).code,
-      });
-    }
-  }
-
   async #end(one: BackSession, reason: string): Promise<void> {
     const { deps } = this;
     const disconnect: Desired = { kind: 'disconnect', reason };
     const own = one.port !== undefined || one.exit === deps.self;
     const [removed] = await Promise.allSettled([
       own ? deps.order(one.session, seconds(0), disconnect) : Promise.resolve(),
-      one.exit === deps.self
-        ? Promise.resolve()
-        : this.#tellExit(one, newCommand(deps.random, one.session, one.generation, seconds(0), disconnect)),
+      one.exit === deps.self ? Promise.resolve() : this.#tellEnd(one.exit, one.session, one.generation, disconnect),
     ]);
     if (removed.status === 'rejected') {
       // Its port is nobody else's while the kernel may still have it; the next sweep tries again.
-      this.#put({ ...one, leaseUntil: deps.clock.now() });
+      this.#book.put({ ...one, leaseUntil: deps.clock.now() });
       throw removed.reason;
     }
-    this.#drop(one);
+    this.#book.drop(one);
+  }
+
+  #endUnknown(exit: PeerId, session: SessionId, generation: number): void {
+    void this.#tellEnd(exit, session, generation, { kind: 'disconnect', reason: 'not known here' });
   }
 
   /** An exit that is away is told when it is back: the session is then in its digest and not in our book. */
-  async #tellExit(one: BackSession, disconnect: Command): Promise<void> {
+  async #tellEnd(exit: PeerId, session: SessionId, generation: number, desired: Desired): Promise<void> {
     await this.deps
       .streams()
-      .command(one.exit, disconnect)
+      .command(exit, newCommand(this.deps.random, session, generation, seconds(0), desired))
       .catch((thrown: unknown) =>
         this.deps.log.info('an exit could not be told that a session ended', {
-          session_id: one.session,
+          session_id: session,
           code: toVpndError(thrown).code,
         }),
       );
   }
-
-  #command(exit: PeerId, session: SessionId, generation: number, lease: Millis, desired: Desired): void {
-    const command: Command = newCommand(this.deps.random, session, generation, lease, desired);
-    this.deps
-      .streams()
-      .command(exit, command)
-      .catch((thrown: unknown) =>
-        this.deps.log.info('a repair did not reach an exit', { session_id: session, code: toVpndError(thrown).code }),
-      );
-  }
-
-  #save(one: BackSession): void {
-    this.deps.facts.put(FACT + one.session, one);
-    this.#put(one);
-  }
-
-  #put(one: BackSession): void {
-    if (!this.#sessions.has(one.session)) this.#perExit.set(one.exit, this.countAt(one.exit) + 1);
-    this.#sessions.set(one.session, one);
-  }
-
-  #drop(one: BackSession): void {
-    if (!this.#sessions.delete(one.session)) return;
-    const left = this.countAt(one.exit) - 1;
-    if (left > 0) this.#perExit.set(one.exit, left);
-    else this.#perExit.delete(one.exit);
-    if (one.port !== undefined) this.deps.ports.give(one.port, this.deps.clock.now());
-    try {
-      this.deps.facts.remove(FACT + one.session);
-    } catch (thrown) {
-      // After a restart its lease ends it.
-      this.deps.log.warn('an ended session stays on record', { session_id: one.session, err: thrown });
-    }
-  }
 }
+
+/** Newer than what the exit said it holds, and than the end of that: this supernode may have lost its book. */
+const firstGeneration = (session: SessionId, peer: ConnectedPeer | undefined): number =>
+  1 + Math.max(0, ...(peer?.sessions ?? []).filter((one) => one.session === session).map((one) => one.generation + 1));
 
 const isExitsOwn = (error: VpndError): boolean =>
   ['exit-gone', 'exit-refused', 'no-path', 'no-ports', 'forbidden', 'stale-generation'].includes(error.code);
-
-/** Relay ports as ports rather than slots. A port rests for two minutes: longer than any router remembers a stranger. */
-export class RelayPorts {
-  readonly #pool: SlotPool;
-  readonly #from: number;
-
-  constructor(range: { readonly from: Port; readonly to: Port }) {
-    this.#from = range.from;
-    this.#pool = new SlotPool(range.to - range.from + 1, seconds(120));
-  }
-
-  get taken(): number {
-    return this.#pool.taken;
-  }
-
-  take(now: Instant): Port | undefined {
-    const slot = this.#pool.take(now);
-    return slot === undefined ? undefined : ((this.#from + slot) as Port);
-  }
-
-  claim(port: Port): boolean {
-    return this.#pool.claim(port - this.#from);
-  }
-
-  give(port: Port, now: Instant): void {
-    this.#pool.give(port - this.#from, now);
-  }
-}

@@ -1,5 +1,4 @@
 import type { SupernodeConfig } from '../../config/types.js';
-import { InnerAddressPool } from '../../core/addresses.js';
 import { newCommand, newSessionId } from '../../core/commands.js';
 import { atMost } from '../../core/patience.js';
 import type { Clock } from '../../core/ports/clock.js';
@@ -7,47 +6,35 @@ import type { Log } from '../../core/ports/log.js';
 import type { Metrics } from '../../core/ports/metrics.js';
 import type { Random } from '../../core/ports/random.js';
 import type { FactStore } from '../../core/ports/store.js';
-import { explainRejections, type RankedExit, type Ranking } from '../../core/ranking.js';
+import type { RankedExit, Ranking } from '../../core/ranking.js';
 import { KeyedQueue } from '../../core/serial.js';
-import { type Endpoint, familyOf, type IpAddress, type Port, sameEndpoint } from '../../model/address.js';
+import { familyOf, type IpAddress, type Port } from '../../model/address.js';
 import type { CommandDone, Desired } from '../../model/command.js';
+import type { RelayObservation } from '../../model/dataplane.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
-import type { WireGuardPublicKey } from '../../model/keys.js';
 import type {
   AddressPlan,
   CloseSessionRequest,
   OpenSessionRequest,
   OpenSessionResponse,
+  UpdateSessionRequest,
+  UpdateSessionResponse,
 } from '../../model/messages.js';
-import type { InnerAddresses } from '../../model/offer.js';
 import type { Path, Region } from '../../model/role.js';
 import type { ExitRequest, SessionGrant } from '../../model/session.js';
 import { type Instant, type Millis, minutes, plus, seconds, since } from '../../model/time.js';
 import type { ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
 import { toldAbroad } from '../../transport/streams/refusal.js';
-import type { RelayPorts } from './back.js';
+import { FrontBook, type FrontSession, GRANTED, hopOf } from './front-book.js';
+import { FrontMoves } from './front-moves.js';
+import { PathKeeper } from './front-path.js';
+import { FrontRelay } from './front-relay.js';
+import { nothingFits } from './no-exit.js';
+import type { Quarantine } from './quarantine.js';
+import type { RelayPorts } from './relay-ports.js';
 
-/** A session of one of this supernode's clients. */
-export interface FrontSession {
-  readonly session: SessionId;
-  readonly client: PeerId;
-  readonly clientKey: WireGuardPublicKey;
-  readonly exit: PeerId;
-  /** The exit's supernode. */
-  readonly supernode: PeerId;
-  readonly path: Path;
-  readonly inner: InnerAddresses;
-  readonly port: Port | undefined;
-  /** Our relay address in use; with `port` it is the client's endpoint. */
-  readonly localIp: IpAddress | undefined;
-  readonly next: Extract<Desired, { kind: 'relay-setup' }>['next'] | undefined;
-  readonly generation: number;
-  readonly leaseUntil: Instant;
-  readonly openedAt: Instant;
-  /** The client reported a handshake. */
-  readonly established: boolean;
-}
+export { type FrontSession, pathOf } from './front-book.js';
 
 export interface FrontDeps {
   readonly self: PeerId;
@@ -58,21 +45,28 @@ export interface FrontDeps {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly ports: RelayPorts;
+  readonly restingPorts: Quarantine<Port>;
   /** An order to this supernode's own data plane. */
   readonly order: (session: SessionId, lease: Millis, desired: Desired) => Promise<CommandDone>;
   readonly streams: () => StreamManager;
   readonly vouched: (peer: ConnectedPeer) => readonly IpAddress[];
+  /** What relay ports have learned. */
+  readonly relays: () => Promise<readonly RelayObservation[]>;
+  /** Whether a session's packets come inside its client's stream, for want of UDP. */
+  readonly carried?: (session: SessionId) => boolean;
   /** Exits that fit, ours and other supernodes', ranked for this client. */
   readonly rank: (peer: ConnectedPeer, request: ExitRequest) => Promise<Ranking>;
   readonly regions: () => readonly Region[];
   readonly openAt: (supernode: PeerId, request: OpenSessionRequest) => Promise<OpenSessionResponse>;
+  readonly updateAt: (supernode: PeerId, request: UpdateSessionRequest) => Promise<UpdateSessionResponse>;
   readonly closeAt: (supernode: PeerId, request: CloseSessionRequest) => Promise<void>;
+  /** A session takes another path. */
+  readonly moved?: (session: SessionId, path: Path, why: string) => void;
 }
 
-const FACT = 'front/';
 /** How many exits are tried before the client hears "no". */
 const ATTEMPTS = 4;
-/** A client has its session, a standby and one being rotated to. */
+/** A client has its session, a standby, one that retires and one being rotated to. */
 const SESSIONS_PER_CLIENT = 4;
 /** A tunnel that never came up is not kept. */
 const HANDSHAKE_LIMIT: Millis = seconds(30);
@@ -81,34 +75,31 @@ const AWAY_LIMIT: Millis = minutes(5);
 const SWEEP: Millis = seconds(15);
 /** How long a rollback may hold up the next candidate; a supernode that stays silent is told in the background. */
 const ROLLBACK_PATIENCE: Millis = seconds(1);
-/** Inner addresses rest this long, so that nobody gets the late packets of somebody else's connections. */
-const ADDRESS_REST: Millis = minutes(5);
 const KEEPALIVE_S = 25;
 
 /** Sessions of this supernode's clients: asked for, renewed, moved along with the client's address, closed. */
 export class FrontSessions {
-  readonly #sessions = new Map<SessionId, FrontSession>();
-  readonly #ofClient = new Map<PeerId, Set<SessionId>>();
-  readonly #addresses = new InnerAddressPool(ADDRESS_REST);
+  readonly #book: FrontBook;
+  readonly #relay: FrontRelay;
+  readonly #paths: PathKeeper;
   readonly #queue = new KeyedQueue<SessionId>();
-  #cancelSweep: () => void = () => {};
-
   readonly #startedAt: Instant;
+  #cancelSweep: () => void = () => {};
 
   constructor(private readonly deps: FrontDeps) {
     this.#startedAt = deps.clock.now();
+    this.#book = new FrontBook(deps);
+    this.#relay = new FrontRelay(deps, this.#book);
+    this.#paths = new PathKeeper(
+      { ...deps, inTurn: (session, task) => this.#queue.run(session, task) },
+      this.#book,
+      new FrontMoves(deps, this.#book, this.#relay),
+    );
   }
 
   /** Take up what the store has, before anything is served. */
   load(plan: AddressPlan | undefined): void {
-    if (plan !== undefined) this.#addresses.usePlan(plan);
-    for (const name of this.deps.facts.names(FACT)) {
-      const one = this.deps.facts.get<FrontSession>(name);
-      if (one === undefined) continue;
-      if (one.port !== undefined) this.deps.ports.claim(one.port);
-      this.#addresses.claim(one.inner.ipv4);
-      this.#put(one);
-    }
+    this.#book.load(plan);
   }
 
   start(): void {
@@ -120,19 +111,20 @@ export class FrontSessions {
 
   async stop(): Promise<void> {
     this.#cancelSweep();
+    this.#paths.stop();
     await this.#queue.idle();
   }
 
   usePlan(plan: AddressPlan): void {
-    this.#addresses.usePlan(plan);
+    this.#book.usePlan(plan);
   }
 
   all(): readonly FrontSession[] {
-    return [...this.#sessions.values()];
+    return this.#book.all();
   }
 
   get(session: SessionId): FrontSession | undefined {
-    return this.#sessions.get(session);
+    return this.#book.get(session);
   }
 
   /**
@@ -151,10 +143,10 @@ export class FrontSessions {
   }
 
   async #request(peer: ConnectedPeer, request: ExitRequest): Promise<SessionGrant> {
-    if ((this.#ofClient.get(peer.id)?.size ?? 0) >= SESSIONS_PER_CLIENT) {
+    if (this.#book.of(peer.id).length >= SESSIONS_PER_CLIENT) {
       throw new VpndError('full', `a client has at most ${SESSIONS_PER_CLIENT} sessions at a time`);
     }
-    if (this.#sessions.size >= this.deps.config.sessionCapacity) {
+    if (this.#book.size >= this.deps.config.sessionCapacity) {
       throw new VpndError('full', 'this supernode carries as many sessions as it may', { retryable: true });
     }
     const ranking = await this.deps.rank(peer, request);
@@ -176,53 +168,67 @@ export class FrontSessions {
         this.deps.log.info('an exit could not be used; trying the next', { code: last.code, reason: last.message });
       }
     }
-    throw last ?? this.#nothingFits(request, ranking);
+    throw last ?? nothingFits(request, ranking, this.deps.regions());
   }
 
   /** Idempotent; a session of another client is refused with `forbidden`. */
   async closeFor(client: PeerId, session: SessionId, reason: string): Promise<void> {
-    const one = this.#sessions.get(session);
+    const one = this.#book.get(session);
     if (one !== undefined && one.client !== client)
       throw new VpndError('forbidden', 'this session is another client’s');
     await this.#close(session, client, reason);
   }
 
   established(client: PeerId, session: SessionId, took: Millis): void {
-    const one = this.#sessions.get(session);
+    const one = this.#book.get(session);
     if (one === undefined || one.client !== client || one.established) return;
     // In memory at least: a disk that is full must not make a running session look like one that never came up.
-    this.#put({ ...one, established: true });
+    this.#book.note({ ...one, established: true });
     this.deps.metrics.firstPacketMs.observe(took);
     this.deps.log.info('a session is up', { session_id: session, path: one.path, took_ms: took });
-    this.#save({ ...one, established: true });
+    this.#paths.established(session);
+  }
+
+  /** The path a client wants its session to take: `direct`, or the relays. Another client's session stays as it is. */
+  pathWanted(client: PeerId, session: SessionId, path: Path, reason: string): void {
+    const one = this.#book.get(session);
+    if (one?.client === client) this.#paths.wanted(one, path, reason);
   }
 
   /** A client is back: end what it no longer holds, tell it what we no longer hold, follow its address. */
   clientConnected(peer: ConnectedPeer): void {
     const held = new Set(peer.sessions.map((one) => one.session));
     for (const { session } of peer.sessions) {
-      if (this.#sessions.get(session)?.client !== peer.id) this.#tellGone(peer.id, session, 'not known here');
+      if (this.#book.get(session)?.client !== peer.id) this.#tellGone(peer.id, session, 'not known here');
     }
-    for (const session of this.#ofClient.get(peer.id) ?? []) {
-      const one = this.#sessions.get(session);
-      if (one === undefined || !held.has(session)) {
-        void this.#close(session, peer.id, 'the client no longer holds it');
+    for (const one of this.#book.of(peer.id)) {
+      if (!held.has(one.session)) {
+        void this.#close(one.session, peer.id, 'the client no longer holds it');
       } else {
         // The news of its handshake may have got lost; one that never comes the client itself reports.
-        this.#put({ ...one, established: true });
-        void this.#renew(session);
+        this.#book.put({ ...one, established: true });
+        void this.#renew(one.session);
+        this.#paths.connected(one, peer);
       }
     }
   }
 
   /** Follow a client whose packets now come from elsewhere. */
   clientMoved(peer: ConnectedPeer): void {
-    for (const session of this.#ofClient.get(peer.id) ?? []) void this.#renew(session);
+    for (const one of this.#book.of(peer.id)) {
+      void this.#renew(one.session);
+      this.#paths.clientMoved(one, peer);
+    }
+  }
+
+  /** An exit of this supernode is back, or its packets come from elsewhere. */
+  exitMoved(exit: PeerId): void {
+    this.#paths.exitMoved(exit);
   }
 
   /** The relay's lease ran out in the ledger. */
   expired(session: SessionId): void {
-    const one = this.#sessions.get(session);
+    const one = this.#book.get(session);
     if (one !== undefined) void this.#close(session, one.client, 'its lease ran out');
   }
 
@@ -236,32 +242,29 @@ export class FrontSessions {
     const { deps } = this;
     const now = deps.clock.now();
     const { exit, path } = candidate;
-    const inner = this.#addresses.take(now);
+    const inner = this.#book.takeAddresses();
     if (inner === undefined)
       throw new VpndError('no-addresses', 'this supernode has no inner address left', { retryable: true });
-    const port = path === 'direct' ? undefined : deps.ports.take(now);
-    const give = () => {
-      this.#addresses.give(inner.ipv4, deps.clock.now());
-      if (port !== undefined) deps.ports.give(port, deps.clock.now());
-    };
+    const port = path === 'direct' ? undefined : this.#book.takePort();
     if (path !== 'direct' && port === undefined) {
-      give();
+      this.#book.give(inner, port);
       throw new VpndError('no-ports', 'every relay port of this supernode is taken', { retryable: true });
     }
     const family = exit.egress && exit.publicEndpoint !== undefined ? familyOf(exit.publicEndpoint.ip) : exit.family;
-    const localIp = port === undefined ? undefined : deps.config.relayIps.find((ip) => familyOf(ip) === family);
-    const hop: Endpoint | undefined = port === undefined || localIp === undefined ? undefined : { ip: localIp, port };
     const lease = deps.config.lease;
-    const one: Omit<FrontSession, 'next'> = {
+    const one: FrontSession = {
       session,
       client: peer.id,
       clientKey: request.sessionKey,
       exit: exit.id,
       supernode: exit.supernode,
       path,
+      privacy: request.privacy,
+      way: GRANTED,
       inner,
       port,
-      localIp,
+      localIp: port === undefined ? undefined : deps.config.relayIps.find((ip) => familyOf(ip) === family),
+      next: undefined,
       generation: 1,
       leaseUntil: plus(now, lease),
       openedAt: now,
@@ -269,15 +272,18 @@ export class FrontSessions {
     };
     // On record before anything is built: a crash half-way leaves something to close, not something forgotten.
     try {
-      this.#save({ ...one, next: undefined });
+      this.#book.save(one);
     } catch (thrown) {
-      give();
+      this.#book.give(inner, port);
       throw thrown;
     }
-    const opened = await deps.openAt(exit.supernode, this.#openRequest(one, request.kemKey, lease));
-    const next = hop === undefined ? undefined : this.#nextOf(candidate, opened.endpoint);
-    if (next !== undefined) await this.#relay({ ...one, next }, peer, lease);
-    this.#save({ ...one, next });
+    const opened = await deps.openAt(exit.supernode, this.#relay.openRequest(one, request.kemKey, lease));
+    const hop = hopOf(one);
+    if (hop !== undefined) {
+      const relayed = { ...one, next: this.#relay.nextOf(one, opened.endpoint) };
+      await this.#relay.order(relayed, peer, lease);
+      this.#book.save(relayed);
+    }
     return {
       session,
       generation: one.generation,
@@ -294,62 +300,28 @@ export class FrontSessions {
     };
   }
 
-  #nextOf({ exit }: RankedExit, endpoint: Endpoint): FrontSession['next'] {
-    const paired = exit.supernode === this.deps.self && !exit.egress;
-    return paired ? { kind: 'pair', port: endpoint.port } : { kind: 'hop', endpoint };
-  }
-
-  #openRequest(one: Omit<FrontSession, 'next'>, kemKey: Uint8Array, lease: Millis): OpenSessionRequest {
-    return {
-      session: one.session,
-      generation: one.generation,
-      exit: one.exit,
-      clientKey: one.clientKey,
-      kemKey,
-      innerIpv4: one.inner.ipv4,
-      innerIpv6: one.inner.ipv6,
-      lease,
-      path: one.path,
-      previousHop:
-        one.port === undefined || one.localIp === undefined ? undefined : { ip: one.localIp, port: one.port },
-    };
-  }
-
-  async #relay(one: FrontSession, peer: ConnectedPeer, lease: Millis): Promise<void> {
-    const { port, localIp, next } = one;
-    if (port === undefined || localIp === undefined || next === undefined) return;
-    const vouched = this.deps.vouched(peer).filter((ip) => familyOf(ip) === familyOf(localIp));
-    if (vouched.length === 0) throw new VpndError('no-path', `the client is not reached over IPv${familyOf(localIp)}`);
-    const desired: Desired = { kind: 'relay-setup', port, localIp, vouched, next };
-    await this.deps.order(one.session, lease, desired);
-  }
-
   /** Extend the lease along the whole path, and vouch for the address the client has now. */
   #renew(session: SessionId): Promise<void> {
     return this.#queue.run(session, async () => {
       const { deps } = this;
-      const one = this.#sessions.get(session);
+      const one = this.#book.get(session);
       const peer = one && deps.streams().peer(one.client);
       if (one === undefined || peer === undefined) return;
       const lease = deps.config.lease;
-      const renewed = {
-        ...one,
-        generation: one.generation + 1,
-        leaseUntil: plus(deps.clock.now(), lease),
-      };
+      const leaseUntil = plus(deps.clock.now(), lease);
+      const next = { ...one, generation: one.generation + 1 };
       try {
-        await this.#relay(renewed, peer, lease);
-        this.#save({ ...renewed, leaseUntil: one.leaseUntil });
-        const opened = await deps.openAt(one.supernode, this.#openRequest(renewed, new Uint8Array(0), lease));
-        // A supernode that had lost the session takes it in on another port.
-        if (one.next?.kind === 'hop' && !sameEndpoint(one.next.endpoint, opened.endpoint)) {
-          renewed.next = { kind: 'hop', endpoint: opened.endpoint };
-          await this.#relay(renewed, peer, lease);
-        }
+        await this.#relay.order(next, peer, lease);
+        this.#book.save(next);
+        const extended = await this.#relay.extend(next, peer, lease);
         // The handshake may have been reported meanwhile.
-        this.#save({ ...renewed, established: this.#sessions.get(session)?.established ?? renewed.established });
-        const news = { kind: 'session-renewed', session, generation: renewed.generation, lease } as const;
+        const established = this.#book.get(session)?.established ?? extended.established;
+        this.#book.save({ ...extended, leaseUntil, established });
+        const news = { kind: 'session-renewed', session, generation: next.generation, lease } as const;
         deps.streams().send(one.client, { kind: 'event', news });
+        if (extended !== next && one.way.kind === 'direct') {
+          this.#paths.leave(session, 'the exit’s supernode had lost the session');
+        }
       } catch (thrown) {
         const error = toVpndError(thrown);
         deps.log.warn('a session could not be renewed', {
@@ -364,7 +336,7 @@ export class FrontSessions {
   #close(session: SessionId, client: PeerId, reason: string, options: { silent?: boolean } = {}): Promise<void> {
     return this.#queue.run(session, async () => {
       const { deps } = this;
-      const one = this.#sessions.get(session);
+      const one = this.#book.get(session);
       let everywhere = true;
       if (one !== undefined) {
         const generation = one.generation + 1;
@@ -379,10 +351,12 @@ export class FrontSessions {
           });
         }
         everywhere = here.status === 'fulfilled' && far.status === 'fulfilled';
-        if (here.status === 'fulfilled') this.#drop(one);
-        else {
+        if (here.status === 'fulfilled') {
+          this.#book.drop(one);
+          this.#paths.closed(session);
+        } else {
           // Its port and address are nobody else's while the kernel may still have it; the next sweep tries again.
-          this.#put({ ...one, leaseUntil: deps.clock.now() });
+          this.#book.put({ ...one, leaseUntil: deps.clock.now() });
           deps.log.error('a relay could not be removed', { session_id: session, code: toVpndError(here.reason).code });
         }
       }
@@ -405,7 +379,7 @@ export class FrontSessions {
 
   #sweep(): void {
     const now = this.deps.clock.now();
-    for (const one of this.#sessions.values()) {
+    for (const one of this.#book.all()) {
       // A supernode that does not answer must not make a queue: what waits behind it may be the client's own wish.
       if (this.#queue.busy(one.session)) continue;
       if (one.leaseUntil <= now) void this.#close(one.session, one.client, 'its lease ran out');
@@ -420,52 +394,5 @@ export class FrontSessions {
     const peer = this.deps.streams().peer(one.client);
     const from = Math.max(one.openedAt, peer?.since ?? this.#startedAt) as Instant;
     return since(now, from) > (peer === undefined ? AWAY_LIMIT : HANDSHAKE_LIMIT);
-  }
-
-  #nothingFits(request: ExitRequest, ranking: Ranking): VpndError {
-    const wanted = request.exit === undefined ? '' : ` ${shortId(request.exit)}`;
-    const regions = this.deps.regions();
-    if (request.region !== undefined && !regions.includes(request.region)) {
-      return new VpndError(
-        'no-exit',
-        `there is no region '${request.region}'; regions with supernodes: ${regions.join(', ') || 'none'}`,
-      );
-    }
-    // Exits of other regions, which were asked about in case they are of this one, explain nothing.
-    const rejected = ranking.rejected.filter(({ exit }) =>
-      request.exit === undefined
-        ? request.region === undefined || exit.region === request.region
-        : exit.id === request.exit,
-    );
-    if (rejected.length > 0) return new VpndError('no-exit', explainRejections(rejected), { retryable: true });
-    const where = request.region === undefined ? '' : ` in region '${request.region}'`;
-    const hint = request.exit === undefined ? 'see vpnd exits' : 'it may be switched off; see vpnd exits';
-    return new VpndError('no-exit', `no exit${wanted} is connected${where}; ${hint}`, { retryable: true });
-  }
-
-  #save(one: FrontSession): void {
-    this.deps.facts.put(FACT + one.session, one);
-    this.#put(one);
-  }
-
-  #put(one: FrontSession): void {
-    this.#sessions.set(one.session, one);
-    const mine = this.#ofClient.get(one.client) ?? new Set<SessionId>();
-    this.#ofClient.set(one.client, mine.add(one.session));
-  }
-
-  #drop(one: FrontSession): void {
-    if (!this.#sessions.delete(one.session)) return;
-    const mine = this.#ofClient.get(one.client);
-    mine?.delete(one.session);
-    if (mine?.size === 0) this.#ofClient.delete(one.client);
-    this.#addresses.give(one.inner.ipv4, this.deps.clock.now());
-    if (one.port !== undefined) this.deps.ports.give(one.port, this.deps.clock.now());
-    try {
-      this.deps.facts.remove(FACT + one.session);
-    } catch (thrown) {
-      // After a restart it is ended again.
-      this.deps.log.warn('an ended session stays on record', { session_id: one.session, err: thrown });
-    }
   }
 }

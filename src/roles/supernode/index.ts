@@ -32,8 +32,10 @@ import { Carrier, withoutCarried } from './carrier.js';
 import { Drain, type MoveWish } from './drain.js';
 import { ExitBook } from './exits.js';
 import { FrontSessions } from './front.js';
+import { serveOn } from './listeners.js';
 import { Mesh } from './mesh.js';
 import { supernodeProjection } from './plane.js';
+import { Quarantine } from './quarantine.js';
 import { Reflector } from './reflector.js';
 import { supernodeStatus } from './status.js';
 import { Uplinks } from './uplinks.js';
@@ -138,6 +140,8 @@ export async function startSupernode(
     log,
     facts: store.facts,
     ports: relayPorts,
+    restingPorts: new Quarantine('ports', relayPorts, { facts: store.facts, clock, log }),
+    relays: () => dataplane.observeRelays(),
     order: (session: SessionId, lease: Millis, desired: Desired) =>
       executor.execute(newCommand(random, session, executor.nextGeneration(session), lease, desired), self),
     streams: () => streams,
@@ -170,6 +174,13 @@ export async function startSupernode(
     },
     openAt: (supernode, request) =>
       supernode === self ? back.open(self, request) : mesh.call(supernode, 'openSession', request),
+    updateAt: (supernode, request) =>
+      supernode === self ? back.update(self, request) : mesh.call(supernode, 'updateSession', request),
+    carried: (session) => carrier.carries(session),
+    moved: (session, path, why) => {
+      history.record(path === 'direct' ? 'path-direct' : 'path-relay', why, session);
+      changes.notify();
+    },
     closeAt: async (supernode, request) => {
       if (supernode === self) await back.close(self, request);
       else await mesh.call(supernode, 'closeSession', request, seconds(25));
@@ -221,7 +232,7 @@ export async function startSupernode(
     { clock, random, crypto, statements, log, metrics },
     {
       connected: (peer) => {
-        if (peer.role === 'exit') back.exitConnected(peer);
+        if (peer.role === 'exit') exitMoved(peer);
         else front.clientConnected(peer);
         changes.notify();
       },
@@ -262,6 +273,8 @@ export async function startSupernode(
             .finally(() => changes.notify());
         } else if (peer.role === 'client' && news.kind === 'session-handshake') {
           front.established(peer.id, news.session, news.took);
+        } else if (peer.role === 'client' && news.kind === 'session-path') {
+          front.pathWanted(peer.id, news.session, news.path, news.reason);
         } else if (news.kind === 'problem') {
           log.warn('a peer reports a problem', { peer_id: peer.id, code: news.code, reason: news.message });
           if (peer.role !== 'exit') return;
@@ -275,14 +288,13 @@ export async function startSupernode(
   // Sessions first: what is in force must be known before a peer's digest is held against it.
   back.load();
   front.load(plan);
+  shared.restingPorts.load();
   adopted(await executor.start(), log);
   const probes =
     config.probePort === undefined
       ? undefined
       : await ports.datagrams.serve(config.probePort, (q, from) => reflector.answer(q, from));
-  const server = await ports.network
-    .serve({
-      listen: config.listen,
+  const server = await serveOn(ports.network, [config.listen, ...config.listenAlso], {
       ca: member.ca,
       identity: () => member.tlsIdentity(),
       control: (accepted) => streams.accept(accepted),
@@ -300,6 +312,7 @@ export async function startSupernode(
           history.record('session-opened', 'at an exit here', request.session);
           return opened;
         },
+        updateSession: (request, { certified }) => back.update(mustBeSupernode(certified), request),
         closeSession: async (request, { certified }) => {
           const isOpen = executor.session(request.session) !== undefined;
           await back.close(mustBeSupernode(certified), request);
@@ -415,7 +428,12 @@ export async function startSupernode(
 
   function moved(peer: ConnectedPeer): void {
     if (peer.role === 'client') front.clientMoved(peer);
-    else back.exitConnected(peer);
+    else exitMoved(peer);
+  }
+
+  function exitMoved(peer: ConnectedPeer): void {
+    back.exitConnected(peer);
+    front.exitMoved(peer.id);
   }
 
   function rankingContext(peer: ConnectedPeer): RankingContext {

@@ -32,15 +32,18 @@ export function supernodeProjection(deps: SupernodePlaneDeps): Projection {
       return exitDevice(config.interface, deps.keys.wireguard, config.wireguardPort, plan, deps.ipv6);
     },
     units(record: SessionRecord): readonly Unit[] {
-      return record.desired.flatMap((desired): readonly Unit[] => {
-        if (desired.kind === 'relay-setup') {
-          const { port, localIp, vouched, next } = desired;
-          return [{ kind: 'relay', session: record.session, port, localIp, vouched, next }];
-        }
-        return desired.kind === 'setup-exit' ? [exitPeer(config.interface, desired)] : [];
+      const relays = record.desired.flatMap((desired): readonly Unit[] => {
+        if (desired.kind !== 'relay-setup') return [];
+        const { port, localIp, vouched, next } = desired;
+        // One that nobody may send to is parked: the port stays the session's, and the kernel has nothing of it.
+        return vouched.length === 0 ? [] : [{ kind: 'relay', session: record.session, port, localIp, vouched, next }];
       });
+      return [...relays, ...exitPeer(config.interface, record.desired)];
     },
     accept(command, _record, others) {
+      if (command.desired.kind === 'relay-update') {
+        throw new VpndError('not-supported', 'a supernode’s own egress stays where it is');
+      }
       if (command.desired.kind !== 'setup-exit') return;
       const plan = deps.addressPlan();
       if (!config.egress || plan === undefined) throw new VpndError('exit-refused', 'this supernode has no egress');

@@ -10,7 +10,7 @@ import { nodeStatus, type StatusInit, wirePath, wireRole } from '../common/statu
 import type { ForwardingPorts } from '../ports.js';
 import type { BackSessions, RelayPorts } from './back.js';
 import type { Drain } from './drain.js';
-import type { FrontSessions } from './front.js';
+import { type FrontSessions, pathOf } from './front.js';
 
 export interface SupernodeView {
   readonly config: SupernodeConfig;
@@ -67,7 +67,7 @@ function sessions(front: FrontSessions, back: BackSessions): MessageInitShape<ty
   const ours = front.all().map((one) => ({
     sessionId: one.session,
     state: one.established ? 'up' : 'connecting',
-    path: wirePath(one.path),
+    path: wirePath(pathOf(one)),
     exitId: one.exit,
     leaseUntilMs: BigInt(one.leaseUntil),
     lastChange: 'of a client here',
