@@ -23,7 +23,7 @@ export function rotateCommand(program: Command, io: Io): void {
       'Goes over to another exit, make before break: the new tunnel is up before the traffic moves, and what is open stays on the old one until it ends, two minutes at most. Answers when the new exit carries the traffic.',
     )
     .option('--reason <text>', 'why, for `vpnd events`')
-    .option('--timeout <duration>', 'give up after this time; the old exit is then still in use', '30s')
+    .option('--timeout <duration>', 'wait for it no longer than this', '30s')
     .option('--json', 'print the resulting status as JSON')
     .addHelpText('after', '\nExamples:\n  vpnd rotate\n  vpnd rotate --reason "a slow film"')
     .action(async (options: RotateOptions) => {

@@ -3,6 +3,7 @@ import { dirname, join, normalize, relative } from 'node:path';
 import t from 'tap';
 import type { Io } from '../../src/cli/io.js';
 import { main } from '../../src/cli/main.js';
+import { EVENT_CODES } from '../../src/model/event.js';
 import { HOST_METRICS, METRICS } from '../../src/obs/metrics.js';
 
 /** What the documents say of the code is held to the code. */
@@ -76,6 +77,12 @@ t.test('the runbook names every metric, and no other', async (t) => {
   const unknown = used.filter((name) => !real.includes(name) && name !== 'histogram_quantile');
   t.same(unknown, [], 'each in an alert exists');
   t.ok(used.length > 8);
+});
+
+t.test('the runbook says what every event means, and of no other', async (t) => {
+  const rows = section(read('docs/runbook.md'), 'What events mean').match(/^\|.*$/gm) ?? [];
+  const documented = rows.slice(2).flatMap((row) => [...(row.split('|')[1] ?? '').matchAll(/`([a-z-]+)`/g)]);
+  t.same(documented.map(([, code = '']) => code).sort(), [...EVENT_CODES].sort());
 });
 
 t.test('the runbook names every field of a log line', async (t) => {
