@@ -7,7 +7,7 @@ import { parseJoinToken, type Sha256 } from '../identity/join-token.js';
 import { openSodium } from '../identity/sodium.js';
 import { openStateDir } from '../identity/state-dir.js';
 import { statements } from '../identity/statements.js';
-import { formatHostPort } from '../model/address.js';
+import { formatHostPort, type HostPort } from '../model/address.js';
 import { VpndError } from '../model/errors.js';
 import { shortId } from '../model/ids.js';
 import type { JoinToken } from '../model/messages.js';
@@ -100,7 +100,7 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
     else state.close();
   });
   await requireFreePorts({
-    tcp: config.role === 'base' || config.role === 'supernode' ? config.listen : undefined,
+    tcp: listensOn(config),
     udp: config.role === 'supernode' ? config.probePort : undefined,
   });
   const identity = state.identity();
@@ -203,6 +203,11 @@ function awaited(config: DaemonConfig, sessions: number): string {
   return `: ${count} may go over to other supernodes, for ${formatDuration(config.drainTimeout)} at most; a second signal ends it at once`;
 }
 
+function listensOn(config: DaemonConfig): readonly HostPort[] {
+  if (config.role === 'supernode') return [config.listen, ...config.listenAlso];
+  return config.role === 'base' ? [config.listen] : [];
+}
+
 function tokenOf(config: ForwardingConfig, sha256: Sha256): JoinToken | undefined {
   if (config.join === undefined) return undefined;
   const parsed = parseJoinToken(config.join, sha256);
@@ -224,7 +229,7 @@ function announce(role: RunningRole, config: DaemonConfig, io: Io, until: Promis
       if (config.role === 'base' || upstream?.state === 'up') {
         const where = [
           region && `region ${region}`,
-          config.role === 'supernode' || config.role === 'base' ? `listening on ${formatHostPort(config.listen)}` : '',
+          listensOn(config).length > 0 ? `listening on ${listensOn(config).map(formatHostPort).join(', ')}` : '',
           upstream?.supervisorId &&
             `${config.role === 'supernode' ? 'base' : `supernode ${shortId(upstream.supervisorId)}`} at ${upstream.address}`,
           facts?.advertise && `advertised as ${facts.advertise}`,

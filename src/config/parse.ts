@@ -72,7 +72,7 @@ function buildBase(given: AllGiven): BaseConfig {
     role: 'base',
     ...common(v),
     listen: v.listen,
-    advertise: advertise(given, v.advertise, v.listen, 'join tokens carry it'),
+    advertise: advertise(given, v.advertise, [v.listen], 'join tokens carry it'),
     poolIpv4: v.poolIpv4,
     poolIpv6: v.poolIpv6,
     blockLength: v.blockLength,
@@ -83,7 +83,11 @@ function buildBase(given: AllGiven): BaseConfig {
 
 function buildSupernode(given: AllGiven, raw: RawConfig): SupernodeConfig {
   const v = valuesOf('supernode', given);
-  const addresses = advertise(given, v.advertise, v.listen, 'peers dial it');
+  const listenAlso = v.listenAlso ?? [];
+  const listens: readonly [HostPort, ...HostPort[]] = [v.listen, ...listenAlso];
+  const twice = listenAlso.find((at, i) => listens.slice(0, i + 1).some((one) => sameHostPort(one, at)));
+  if (twice !== undefined) refuse(`${where(given, 'listenAlso')}: ${formatHostPort(twice)} is listened on already`);
+  const addresses = advertise(given, v.advertise, listens, 'peers dial it');
   const inRelayRange = (at: number): boolean => at >= v.relayPorts.from && at <= v.relayPorts.to;
   const range = `--relay-ports ${v.relayPorts.from}-${v.relayPorts.to}`;
   if (v.probePort !== undefined && inRelayRange(v.probePort)) {
@@ -101,6 +105,7 @@ function buildSupernode(given: AllGiven, raw: RawConfig): SupernodeConfig {
     join: joinOf(given, v, raw),
     region: v.region,
     listen: v.listen,
+    listenAlso,
     advertise: addresses,
     relayIps: relayIps(given, v.relayIps, addresses),
     relayPorts: v.relayPorts,
@@ -181,16 +186,33 @@ const where = (given: AllGiven, key: string): string => given.get(key)?.where ??
 function advertise(
   given: AllGiven,
   hosts: readonly AdvertisedHost[] | undefined,
-  listen: HostPort,
+  [listen, ...more]: readonly [HostPort, ...HostPort[]],
   use: string,
 ): readonly HostPort[] {
-  if (hosts !== undefined) return hosts.map((at) => ({ host: at.host, port: at.port ?? listen.port }));
-  if (!isUnspecified(listen.host)) return [listen];
+  if (hosts !== undefined) {
+    const reached = ({ host }: HostPort, at: AdvertisedHost) => isUnspecified(host) || host === at.host;
+    const bare = hosts.filter((at) => at.port === undefined);
+    return unique([
+      ...hosts.map((at) => ({ host: at.host, port: at.port ?? listen.port })),
+      ...more.flatMap((one) => bare.filter((at) => reached(one, at)).map(({ host }) => ({ host, port: one.port }))),
+    ]);
+  }
+  if (!isUnspecified(listen.host)) {
+    return unique([
+      listen,
+      ...more.map(({ host, port }) => ({ host: isUnspecified(host) ? listen.host : host, port })),
+    ]);
+  }
   return refuse(
     `--advertise is needed, since ${where(given, 'listen')} ${formatHostPort(listen)} names no single address: ` +
       `give the name or address where others reach this machine (${use})`,
   );
 }
+
+const sameHostPort = (a: HostPort, b: HostPort): boolean => a.host === b.host && a.port === b.port;
+
+const unique = (list: readonly HostPort[]): readonly HostPort[] =>
+  list.filter((at, i) => !list.slice(0, i).some((one) => sameHostPort(one, at)));
 
 function relayIps(
   given: AllGiven,

@@ -42,6 +42,8 @@ export interface MemberConfig extends CommonConfig {
 export interface SupernodeConfig extends MemberConfig {
   readonly role: 'supernode';
   readonly listen: HostPort;
+  /** The same service on further addresses. */
+  readonly listenAlso: readonly HostPort[];
   /** Where peers and other supernodes dial this one, best first. */
   readonly advertise: readonly HostPort[];
   /** Public addresses that relay ports are on, at most one of each family. */

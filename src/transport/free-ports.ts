@@ -8,13 +8,13 @@ import { listen as listenUdp } from './udp.js';
  * the servers themselves do: VpndError `port-in-use`, `no-root`, `bad-config`.
  */
 export async function requireFreePorts(wanted: {
-  readonly tcp: HostPort | undefined;
+  readonly tcp: readonly HostPort[];
   readonly udp: Port | undefined;
 }): Promise<void> {
   const { tcp, udp } = wanted;
-  if (tcp !== undefined) {
+  for (const at of tcp) {
     const server = createServer((socket) => socket.destroy());
-    await listenTcp(server, tcp);
+    await listenTcp(server, at);
     await new Promise<void>((resolve) => server.close(() => resolve()));
   }
   if (udp !== undefined) {

@@ -5,6 +5,7 @@ import { parseConfig } from '../../src/config/parse.js';
 import { renderDocumentation } from '../../src/config/render.js';
 import type { RawConfig } from '../../src/config/sources.js';
 import type { DaemonConfig } from '../../src/config/types.js';
+import { formatHostPort } from '../../src/model/address.js';
 import type { Role } from '../../src/model/role.js';
 
 const TOKEN = `vpnd1${'abcdefgh234567'.repeat(4)}`;
@@ -99,6 +100,7 @@ t.test('good values are read as they are meant', async (t) => {
     { host: '2001:db8::7', port: 443 },
   ]);
   t.same(supernode.relayIps, ['203.0.113.7', '2001:db8::7']);
+  t.same(supernode.listenAlso, []);
   t.same(good('exit', { file: toml('uplink-check = ["www.example.net:443", "[2001:db8::1]:80"]') }).uplinkCheck, [
     { host: 'www.example.net', port: 443 },
     { host: '2001:db8::1', port: 80 },
@@ -338,6 +340,28 @@ t.test('the file is the named one, or that of the role where there is one', asyn
   t.equal(region('/gone.toml'), "--config: '/gone.toml' does not exist");
   t.equal(region(undefined, { VPND_CONFIG: '/gone.toml' }), "--config (from VPND_CONFIG): '/gone.toml' does not exist");
   t.ok(loadRawConfig('client', {}, undefined, {}, read).ok, 'no file at all is fine');
+});
+
+t.test('a supernode that listens on several ports is advertised on each of them', async (t) => {
+  const addresses = (flags: Record<string, string>) =>
+    good('supernode', { flags: { 'relay-ip': '203.0.113.7', ...flags } }).advertise.map(formatHostPort);
+  const also = { listen: '0.0.0.0:8443', 'listen-also': '0.0.0.0:443,203.0.113.9:80' };
+  t.same(addresses({ ...also, advertise: '203.0.113.7,203.0.113.9,sn.example.org:5' }), [
+    '203.0.113.7:8443',
+    '203.0.113.9:8443',
+    'sn.example.org:5',
+    '203.0.113.7:443',
+    '203.0.113.9:443',
+    '203.0.113.9:80',
+  ]);
+  t.same(addresses({ listen: '203.0.113.7:8443', 'listen-also': '0.0.0.0:443' }), [
+    '203.0.113.7:8443',
+    '203.0.113.7:443',
+  ]);
+  t.equal(
+    complaint('supernode', { flags: { 'listen-also': '0.0.0.0:443', advertise: '203.0.113.7' } }),
+    'bad-config: --listen-also: 0.0.0.0:443 is listened on already',
+  );
 });
 
 t.test('docs/configuration.md is what the table of options says', async (t) => {

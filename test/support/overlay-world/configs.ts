@@ -52,6 +52,7 @@ export const supernodeConfig = (
   probePort: 3478 as Port,
   egress: false,
   interface: 'wg-relay' as InterfaceName,
+  listenAlso: [],
   wireguardPort: 51_820 as Port,
   country: undefined,
   sessionCapacity: 200,
