@@ -1,12 +1,7 @@
-import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { create } from '@bufbuild/protobuf';
 import type { BaseConfig, ClientConfig, ExitConfig, SupernodeConfig } from '../../src/config/types.js';
 import type { Random } from '../../src/core/ports/random.js';
-import {
-  CreateTokenRequestSchema,
-  type NodeStatusSchema,
-  type SessionStatusSchema,
-  UpRequestSchema,
-} from '../../src/gen/vpnd/v1/admin_pb.js';
+import { CreateTokenRequestSchema } from '../../src/gen/vpnd/v1/admin_pb.js';
 import { parseJoinToken } from '../../src/identity/join-token.js';
 import { openSodium } from '../../src/identity/sodium.js';
 import { statements as openStatements } from '../../src/identity/statements.js';
@@ -34,6 +29,7 @@ import { ProcessClock } from './overlay-world/process-clock.js';
 import { tampered } from './overlay-world/tampering.js';
 import { Traffic } from './overlay-world/traffic.js';
 import { Underlay } from './overlay-world/underlay.js';
+import { usersOf } from './overlay-world/users.js';
 import { isLoopback } from './overlay-world/wire.js';
 import { seededRandom } from './seeded-random.js';
 import { VirtualClock } from './virtual-clock.js';
@@ -62,14 +58,6 @@ export interface WorldOptions {
   /** Of sessions, at every supernode. */
   readonly lease?: Millis;
 }
-
-export interface Wish {
-  readonly region?: string;
-  readonly exit?: string;
-}
-
-type Status = MessageInitShape<typeof NodeStatusSchema>;
-type SessionStatus = MessageInitShape<typeof SessionStatusSchema>;
 
 export type OverlayWorld = Awaited<ReturnType<typeof overlayWorld>>;
 
@@ -215,6 +203,7 @@ export async function overlayWorld(options: WorldOptions = {}) {
       kind,
     );
 
+  const users = usersOf({ clock, node });
   const world = {
     clock,
     crypto,
@@ -225,6 +214,7 @@ export async function overlayWorld(options: WorldOptions = {}) {
     node,
     all,
     ...faults({ underlay, node, all }),
+    ...users,
     base,
     of: (role: Machine['role']) => all().filter((one) => one.role === role),
 
@@ -259,41 +249,6 @@ export async function overlayWorld(options: WorldOptions = {}) {
       if (machine.clock?.alive) end({ underlay }, machine, 'process');
       return start(name);
     },
-    /** `vpnd up` as a promise that virtual time has to bring to its end. */
-    upSoon(name: string, wish: Wish = {}, signal = new AbortController().signal): Promise<Status> {
-      const request = create(UpRequestSchema, { region: wish.region ?? '', exit: wish.exit ?? '' });
-      return node(name).running.local.up?.(request, signal) ?? Promise.reject(new Error(`${name} is no client`));
-    },
-    up: (name: string, wish: Wish = {}): Promise<Status> => clock.run(world.upSoon(name, wish)),
-    /** `vpnd up`: the error it ends with, or undefined. */
-    async refusal(name: string, wish: Wish = {}): Promise<VpndError | undefined> {
-      return clock.run(world.upSoon(name, wish).then(() => undefined, toVpndError));
-    },
-    async down(name: string) {
-      const { down } = node(name).running.local;
-      if (down === undefined) throw new Error(`${name} is no client`);
-      return clock.run(down());
-    },
-    async status(name: string): Promise<Status> {
-      return clock.run(node(name).running.local.status());
-    },
-    /** The client's one session as `vpnd status` shows it. */
-    async session(name: string): Promise<SessionStatus | undefined> {
-      return (await world.status(name)).sessions?.[0] as SessionStatus | undefined;
-    },
-    upstream: async (name: string) => (await world.status(name)).upstream,
-    async connected(name: string): Promise<boolean> {
-      return node(name).process !== undefined && (await world.upstream(name))?.state === 'up';
-    },
-    async untilConnected(names: readonly string[], limit = 60_000): Promise<void> {
-      const began = clock.monotonic();
-      for (const name of names) {
-        while (!(await world.connected(name))) {
-          if (clock.monotonic() - began > limit) throw new Error(`${name} is not connected after ${limit} ms`);
-          await clock.advance(100);
-        }
-      }
-    },
     /** Where packets of the client's active tunnel go, or of one device's, by what every kernel on the way holds. */
     way: (name: string, device?: string): Way => packets.wayOf(node(name), device),
     /** A program on a machine that asks the internet something so many times a second. */
@@ -322,7 +277,7 @@ export async function overlayWorld(options: WorldOptions = {}) {
       ),
     );
     await join(name, 'supernode', region, change.egress);
-    await world.untilConnected([name]);
+    await users.untilConnected([name]);
   }
   // The directory travels to everybody before anybody needs it.
   await clock.advance(2_000);
@@ -341,7 +296,7 @@ export async function overlayWorld(options: WorldOptions = {}) {
     );
     await join(name, 'client', region);
   }
-  await world.untilConnected(all().flatMap((one) => (one.role === 'base' ? [] : [one.name])));
+  await users.untilConnected(all().flatMap((one) => (one.role === 'base' ? [] : [one.name])));
   await clock.advance(1_000);
   return world;
 }

@@ -29,14 +29,20 @@ const inForce = (machine: Machine): readonly SessionRecord[] =>
 function kernelIsFoldOfLedger(machine: Machine): readonly string[] {
   if (machine.process === undefined || (machine.role !== 'supernode' && machine.role !== 'exit')) return [];
   const said = inForce(machine).flatMap((record) =>
-    record.desired.map((one) => {
+    record.desired.flatMap((one) => {
       switch (one.kind) {
-        case 'relay-setup':
-          return JSON.stringify(['relay', record.session, one.port, one.localIp, one.vouched, one.next]);
-        case 'setup-exit':
-          return JSON.stringify(['peer', one.clientKey, `${one.inner.ipv4}/32`, one.endpoint]);
+        case 'relay-setup': {
+          const { port, localIp, vouched, next } = one;
+          return vouched.length === 0 ? [] : [JSON.stringify(['relay', record.session, port, localIp, vouched, next])];
+        }
+        case 'setup-exit': {
+          const { endpoint } = record.desired.find((other) => other.kind === 'relay-update') ?? one;
+          return [JSON.stringify(['peer', one.clientKey, `${one.inner.ipv4}/32`, endpoint])];
+        }
+        case 'relay-update':
+          return record.desired.some((other) => other.kind === 'setup-exit') ? [] : ['relay-update of nothing'];
         default:
-          return one.kind;
+          return [one.kind];
       }
     }),
   );

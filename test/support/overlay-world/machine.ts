@@ -42,6 +42,7 @@ export class Machine implements Station {
   readonly watch: MemoryNetworkWatch;
   readonly metrics: TestMetrics = testMetrics();
   readonly tampering: Tampering = {};
+  readonly #connections: IpAddress[] = [];
   store: MemoryStore = openMemoryStore();
   process: Process | undefined;
   /** Started and not yet running, or running. */
@@ -97,6 +98,14 @@ export class Machine implements Station {
 
   receive(datagram: Datagram): void {
     this.host.receive(datagram);
+  }
+
+  /** So many connections more, or fewer, that its programs have open from an address. */
+  connect(from: IpAddress, more: 1 | -1): void {
+    const at = this.#connections.indexOf(from);
+    if (more === 1) this.#connections.push(from);
+    else if (at >= 0) this.#connections.splice(at, 1);
+    this.kernel.setConnections(this.#connections);
   }
 
   get id(): PeerId {

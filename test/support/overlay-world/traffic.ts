@@ -30,6 +30,8 @@ export class Traffic {
   readonly #sent: Sent[] = [];
   readonly #answers: number[] = [];
   readonly #source: IpAddress | undefined;
+  /** Resets of this machine that were before it. */
+  readonly #oldResets: number;
   #cancel: () => void = () => {};
   /** It was told at once that its connection is gone. */
   wasReset = false;
@@ -43,6 +45,8 @@ export class Traffic {
     kind: 'packets' | 'connection',
   ) {
     this.#source = kind === 'connection' ? machine.host.source() : undefined;
+    this.#oldResets = machine.kernel.resets().length;
+    if (this.#source !== undefined) machine.connect(this.#source, 1);
     this.#tick();
   }
 
@@ -74,11 +78,20 @@ export class Traffic {
 
   stop(): void {
     this.#cancel();
+    this.#cancel = () => {};
+    if (this.#source !== undefined && !this.wasReset) this.machine.connect(this.#source, -1);
   }
 
   #tick(): void {
     this.#cancel = this.deps.clock.after(this.every, () => this.#tick());
+    if (this.#source !== undefined && this.machine.kernel.resets().slice(this.#oldResets).includes(this.#source))
+      this.#reset();
     if (this.machine.awake && !this.wasReset) this.#send();
+  }
+
+  #reset(): void {
+    this.stop();
+    this.wasReset = true;
   }
 
   #send(): void {
@@ -100,7 +113,7 @@ export class Traffic {
     if (by === 'nobody') this.held++;
     if (by === 'uplink') beside();
     // Only a connection ends by it; the next question of others takes the way there is then.
-    if (by === 'reset' && this.#source !== undefined) this.wasReset = true;
+    if (by === 'reset' && this.#source !== undefined) this.#reset();
   }
 }
 
