@@ -22,6 +22,7 @@ import { Pulses } from './pulses.js';
 import { ClientRecord } from './record.js';
 import { Releases } from './releases.js';
 import { Retirement } from './retirement.js';
+import { BY_HAND, type Leaving, Rotation } from './rotation.js';
 import { Seeker } from './seeker.js';
 import { Standby, type TunnelWish } from './standby.js';
 import type { HeldTunnel } from './tunnel.js';
@@ -50,7 +51,6 @@ export type Phase = 'idle' | 'requesting' | 'up' | 'waiting';
 
 /** How long `vpnd up` waits for a supernode before it says that none is reached. */
 const UPSTREAM_LIMIT: Millis = seconds(10);
-const ELSEWHERE_LIMIT: Millis = seconds(10);
 const TEND_EVERY: Millis = seconds(1);
 const COMPARE_EVERY: Millis = seconds(10);
 
@@ -69,6 +69,7 @@ export class Connection {
   readonly #pulses: Pulses;
   readonly #standby: Standby;
   readonly #replacement: Seeker;
+  readonly #rotation: Rotation;
   #phase: Phase = 'idle';
   #why: VpndError | undefined;
   #wish: ExitWish | undefined;
@@ -78,7 +79,6 @@ export class Connection {
   #comparedAt: Millis = ms(0);
   #rotating = false;
   #cancelTend: () => void = () => {};
-  #cancelRotation: () => void = () => {};
   #stopped = false;
 
   constructor(private readonly deps: ConnectionDeps) {
@@ -127,6 +127,21 @@ export class Connection {
       neededNow: () => this.#failOver('a standby came up'),
       happened: deps.happened,
       changed: deps.changed,
+    });
+    this.#rotation = new Rotation({
+      config,
+      ports,
+      tunnels: this.tunnels,
+      standby: this.#standby,
+      wish: () => this.#wish,
+      signal: () => this.#abort.signal,
+      lines: deps.lines,
+      main: deps.main,
+      wantSecond: deps.wantSecond,
+      pause: (why) => this.#pause(why),
+      open: (what) => this.#open(what),
+      close: (slot, reason) => this.#close(slot, reason),
+      over: (...to) => this.#switch(...to),
     });
     this.#replacement = new Seeker(clock, {
       first: ms(500),
@@ -199,7 +214,7 @@ export class Connection {
         if (tunnel.use === 'retiring') this.#retirement.begin(tunnel.slot);
       }
       this.#become('up', undefined, 'the daemon was restarted');
-      this.#schedule();
+      this.#rotation.schedule((reason) => this.rotate(reason));
       this.#standby.begin();
     } else if (this.#wish !== undefined) {
       this.#hold(new VpndError('no-session', 'the session ended while this machine was away', { retryable: true }));
@@ -266,7 +281,7 @@ export class Connection {
     return this.#inTurn(async () => {
       this.#abort = new AbortController();
       await this.#pause('vpnd down');
-      this.#cancelRotation();
+      this.#rotation.cancel();
       this.#standby.end();
       this.#wish = undefined;
       this.#record.forgetWish();
@@ -286,26 +301,13 @@ export class Connection {
     });
   }
 
-  /**
-   * Go over to another exit, make before break: resolves when it carries the traffic. Rejects with `no-session` without
-   * a tunnel, and with why there is no other exit; the present one goes on then.
-   */
-  rotate(reason: string, wanted: Omit<RotatePeer, 'kind' | 'reason'> = PLAIN): Promise<void> {
+  /** Go over to another exit, make before break; rejects as `Rotation.rotate` does. */
+  rotate(reason: string, leave: Leaving = BY_HAND): Promise<void> {
     return this.#inTurn(async () => {
-      const active = this.tunnels.active();
-      const wish = this.#wish;
-      if (active === undefined || active.holds || wish === undefined) {
-        throw new VpndError('no-session', 'there is no tunnel to rotate; see vpnd up');
-      }
       this.#rotating = true;
       try {
-        const leaving = wanted.leaveSupernode ? active.held.supervisor : undefined;
-        const avoid = wanted.leaveSupernode ? wanted.avoidExits : [active.held.exit, ...wanted.avoidExits];
-        const ready = await this.#standby.ready(avoid, leaving);
-        const next = ready ?? (await this.#openBeside(wish, avoid, leaving));
-        await this.#switch(next, wanted.urgent ? 'dead' : 'retiring', 'rotated', reason);
+        await this.#rotation.rotate(reason, leave);
       } finally {
-        this.#rotating = false;
         this.#resume();
       }
     });
@@ -416,7 +418,7 @@ export class Connection {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#cancelTend();
-    this.#cancelRotation();
+    this.#rotation.cancel();
     const closed = new VpndError('closed', 'the client is stopping');
     this.#abort.abort(closed);
     await Promise.all([this.#standby.giveUp(closed), this.#replacement.giveUp(closed)]);
@@ -439,7 +441,9 @@ export class Connection {
         keep: () => this.#record.keepTunnels(this.tunnels),
         close: (supervisor, session, reason) => this.#tell(supervisor, { kind: 'session-closed', session, reason }),
         carry: (one) => this.#carriage.carry(one),
-        granted: ({ held }) => this.#changed(`exit ${shortId(held.exit)} was granted`),
+        granted: ({ held, use }) => {
+          if (use === 'active') this.#changed(`exit ${shortId(held.exit)} was granted`);
+        },
       },
       {
         wish: what.wish,
@@ -461,7 +465,7 @@ export class Connection {
     this.#become('up', undefined, `connected to exit ${shortId(exit)} over ${path}`);
     this.deps.happened('connected', `to exit ${shortId(exit)} over ${path}`, session);
     this.deps.ports.metrics.tunnelChanges.inc({ what: 'connected' });
-    this.#schedule();
+    this.#rotation.schedule((reason) => this.rotate(reason));
     this.#standby.begin();
   }
 
@@ -496,7 +500,7 @@ export class Connection {
     this.#become('up', undefined, text);
     this.deps.happened(code, text, next.held.session);
     metrics.tunnelChanges.inc({ what: code });
-    this.#schedule();
+    this.#rotation.schedule((reason) => this.rotate(reason));
     this.#standby.begin();
   }
 
@@ -670,30 +674,6 @@ export class Connection {
     }
   }
 
-  /** A fresh tunnel for a rotation, beside the one that carries the traffic. */
-  async #openBeside(wish: ExitWish, avoid: readonly PeerId[], leaving: PeerId | undefined): Promise<HeldTunnel> {
-    await this.#pause('a rotation makes a tunnel of its own');
-    for (const one of this.tunnels.held())
-      if (one.use === 'standby') await this.#close(one.slot, 'a rotation needs the room');
-    const line = leaving === undefined ? this.deps.main() : await this.#lineElsewhere(leaving);
-    const avoidSupernodes = leaving === undefined ? [] : [leaving];
-    return this.#open({ wish, use: 'standby', signal: this.#abort.signal, line, avoidExits: avoid, avoidSupernodes });
-  }
-
-  async #lineElsewhere(than: PeerId): Promise<Line> {
-    const { clock } = this.deps.ports;
-    this.deps.wantSecond(true);
-    const until = clock.monotonic() + ELSEWHERE_LIMIT;
-    for (;;) {
-      const line = this.deps.lines().find((one) => one.isUp() && one.supervisor() !== than);
-      if (line !== undefined) return line;
-      if (clock.monotonic() >= until) {
-        throw new VpndError('unreachable', 'no other supernode is reached', { retryable: true });
-      }
-      await sleep(clock, ms(50), this.#abort.signal);
-    }
-  }
-
   // ——— once in a while
 
   #tend(): void {
@@ -731,19 +711,6 @@ export class Connection {
         this.#lose(new VpndError('no-session', 'its lease ran out with no supernode to renew it', { retryable: true }));
       } else void this.#close(slot, 'its lease ran out');
     }
-  }
-
-  #schedule(): void {
-    const { rotateEvery } = this.deps.config;
-    this.#cancelRotation();
-    if (rotateEvery === undefined) return;
-    const { clock, log } = this.deps.ports;
-    this.#cancelRotation = clock.after(rotateEvery, () => {
-      this.rotate('the schedule (--rotate-every)').catch((thrown: unknown) => {
-        log.info('no rotation this time', { code: toVpndError(thrown).code, reason: toVpndError(thrown).message });
-        this.#schedule();
-      });
-    });
   }
 
   /** Nothing in the background while the user's own wish is carried out. */
@@ -788,6 +755,5 @@ export class Connection {
   }
 }
 
-const PLAIN: Omit<RotatePeer, 'kind' | 'reason'> = { leaveSupernode: false, urgent: false, avoidExits: [] };
 const DONE: CommandDone = { offer: undefined };
 const PATH_LIMIT: Millis = seconds(5);
