@@ -3,8 +3,9 @@ import type { PeerId, SessionId } from '../../src/model/ids.js';
 import type { MoveSessionsRequest } from '../../src/model/messages.js';
 import { minutes, ms, seconds } from '../../src/model/time.js';
 import type { BackSession } from '../../src/roles/supernode/back.js';
-import { Drain, type MoveWish } from '../../src/roles/supernode/drain.js';
+import { Drain } from '../../src/roles/supernode/drain.js';
 import type { FrontSession } from '../../src/roles/supernode/front.js';
+import type { MoveWish } from '../../src/roles/supernode/moves.js';
 import type { ConnectedPeer } from '../../src/transport/stream-manager.js';
 import { seededRandom } from '../support/seeded-random.js';
 import { testLog } from '../support/test-log.js';
@@ -57,8 +58,11 @@ function drained(books: { front?: readonly Front[]; back?: readonly Back[]; else
       all: () => world.back as unknown as readonly BackSession[],
       countAt: (exit) => world.back.filter((one) => one.exit === exit).length,
     },
-    askToMove: (sessions, wish) => void world.asked.push({ at: clock.monotonic(), sessions: [...sessions], wish }),
-    moveAt: async (supernode, request) => void world.moved.push({ at: clock.monotonic(), supernode, ...request }),
+    moves: {
+      askClients: (sessions, wish) => void world.asked.push({ at: clock.monotonic(), sessions: [...sessions], wish }),
+      askSupernode: (supernode, sessions, wish) =>
+        void world.moved.push({ at: clock.monotonic(), supernode, sessions, ...wish }),
+    },
     elsewhere: async () => world.elsewhere,
     next: () => ({ next: '198.51.100.2:443' }),
     announce: () => void world.announced++,

@@ -2,23 +2,14 @@ import type { Clock } from '../../core/ports/clock.js';
 import { sleep } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import type { Random } from '../../core/ports/random.js';
-import { toVpndError, VpndError } from '../../model/errors.js';
-import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
-import type { MoveSessionsRequest } from '../../model/messages.js';
+import { VpndError } from '../../model/errors.js';
+import type { PeerId, SessionId } from '../../model/ids.js';
 import { type Millis, ms, seconds } from '../../model/time.js';
-import { MAX_MOVED_SESSIONS } from '../../transport/codec/limits.js';
 import type { ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
 import type { History } from '../common/history.js';
 import type { BackSession } from './back.js';
 import type { FrontSession } from './front.js';
-
-/** How a client is asked to replace a session. */
-export interface MoveWish {
-  readonly reason: string;
-  readonly leaveSupernode: boolean;
-  readonly urgent: boolean;
-  readonly avoidExits: readonly PeerId[];
-}
+import type { Moves } from './moves.js';
 
 export interface DrainProgress {
   readonly sessions: number;
@@ -35,9 +26,7 @@ export interface DrainDeps {
   readonly streams: () => Pick<StreamManager, 'peer' | 'byRole' | 'count' | 'disconnect'>;
   readonly front: { all(): readonly FrontSession[] };
   readonly back: { all(): readonly BackSession[]; countAt(exit: PeerId): number };
-  /** Sends ROTATE_PEER to the clients of these sessions. */
-  readonly askToMove: (sessions: ReadonlySet<SessionId>, wish: MoveWish) => void;
-  readonly moveAt: (supernode: PeerId, request: MoveSessionsRequest) => Promise<unknown>;
+  readonly moves: Pick<Moves, 'askClients' | 'askSupernode'>;
   /** Whether any other supernode answers and does not drain. */
   readonly elsewhere: () => Promise<boolean>;
   /** Details of a refusal: where to go instead. */
@@ -228,27 +217,16 @@ export class Drain {
     const leaving = (one: FrontSession) => one.supernode === this.#deps.self && this.#mustLeaveExit(one);
     for (const [exit, some] of grouped(sessions, (one) => (leaving(one) ? one.exit : undefined))) {
       const ids = new Set(some.map((one) => one.session));
-      this.#deps.askToMove(ids, { ...wish, avoidExits: exit === undefined ? [] : [exit] });
+      this.#deps.moves.askClients(ids, { ...wish, avoidExits: exit === undefined ? [] : [exit] });
     }
   }
 
   #askThere(sessions: readonly BackSession[]): void {
     for (const [origin, some] of grouped(sessions, (one) => one.origin)) {
       for (const [leaveExit, list] of grouped(some, (one) => this.#mustLeaveExit(one))) {
-        this.#moveAt(origin, list, { reason: REASON, leaveExit, urgent: false });
+        const ids = list.map((one) => one.session);
+        this.#deps.moves.askSupernode(origin, ids, { reason: REASON, leaveExit, urgent: false });
       }
-    }
-  }
-
-  #moveAt(origin: PeerId, sessions: readonly BackSession[], wish: Omit<MoveSessionsRequest, 'sessions'>): void {
-    for (let from = 0; from < sessions.length; from += MAX_MOVED_SESSIONS) {
-      const some = sessions.slice(from, from + MAX_MOVED_SESSIONS).map((one) => one.session);
-      this.#deps.moveAt(origin, { sessions: some, ...wish }).catch((thrown: unknown) =>
-        this.#deps.log.info('a supernode could not be asked to move its sessions', {
-          supernode_id: shortId(origin),
-          code: toVpndError(thrown).code,
-        }),
-      );
     }
   }
 

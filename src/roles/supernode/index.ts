@@ -6,17 +6,9 @@ import { type RankingContext, rankExits } from '../../core/ranking.js';
 import type { DrainProgressSchema, DrainRequest } from '../../gen/vpnd/v1/admin_pb.js';
 import type { Desired } from '../../model/command.js';
 import { NO_LOAD, type SupernodeInfo } from '../../model/directory.js';
-import { toVpndError, VpndError } from '../../model/errors.js';
+import { VpndError } from '../../model/errors.js';
 import type { PeerId, SessionId } from '../../model/ids.js';
-import type {
-  AddressPlan,
-  InfoAnswer,
-  InfoQuestion,
-  MoveSessionsRequest,
-  Renewal,
-  RenewalResult,
-  RequestExitPeerRequest,
-} from '../../model/messages.js';
+import type { AddressPlan } from '../../model/messages.js';
 import { err, ok } from '../../model/result.js';
 import { type Millis, ms, seconds } from '../../model/time.js';
 import { type ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
@@ -29,13 +21,15 @@ import { adopted, reconcileRegularly } from '../common/reconciler.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { BackSessions, RelayPorts } from './back.js';
 import { Carrier, withoutCarried } from './carrier.js';
-import { Drain, type MoveWish } from './drain.js';
+import { Drain } from './drain.js';
 import { ExitBook } from './exits.js';
 import { FrontSessions } from './front.js';
 import { serveOn } from './listeners.js';
 import { Mesh } from './mesh.js';
+import { Moves } from './moves.js';
 import { supernodeProjection } from './plane.js';
 import { Quarantine } from './quarantine.js';
+import { Questions } from './questions.js';
 import { Reflector } from './reflector.js';
 import { supernodeStatus } from './status.js';
 import { Uplinks } from './uplinks.js';
@@ -43,7 +37,6 @@ import { Uplinks } from './uplinks.js';
 const PLAN_FACT = 'address-plan';
 /** Candidates each other supernode is asked for. */
 const CANDIDATES = 4;
-const LIST_LIMIT = 50;
 /** The other one only passes it on. */
 const MOVE_TIMEOUT: Millis = seconds(5);
 const NO_EXIT =
@@ -196,21 +189,25 @@ export async function startSupernode(
     reproject: (session, change) => executor.reproject(session, change),
     offer: (client, message) => streams.offer(client, message),
   });
-  const moves = {
+  const moves = new Moves({
+    random,
+    log,
+    lease: config.lease,
+    front,
+    streams: () => streams,
+    moveAt: (supernode, request) => mesh.call(supernode, 'moveSessions', request, MOVE_TIMEOUT),
+  });
+  const uplinks = new Uplinks({ self, clock, log, back, exits, moves });
+  const questions = new Questions({ exits, mesh, network: ports.network, baseTargets: () => member.baseTargets() });
+  const drain = new Drain({
     self,
     clock,
-    log,
-    back,
-    askToMove,
-    moveAt: (supernode: PeerId, request: MoveSessionsRequest) =>
-      mesh.call(supernode, 'moveSessions', request, MOVE_TIMEOUT),
-  };
-  const uplinks = new Uplinks({ ...moves, exits });
-  const drain = new Drain({
-    ...moves,
     random,
+    log,
     history,
     front,
+    back,
+    moves,
     streams: () => streams,
     elsewhere: () => mesh.anyServing(),
     next: () => mesh.next(),
@@ -263,7 +260,7 @@ export async function startSupernode(
           })
           .finally(() => changes.notify());
       },
-      info: (_peer, question) => info(question),
+      info: (_peer, question) => questions.answer(question),
       news: (peer, news) => {
         if (peer.role === 'client' && news.kind === 'session-closed') {
           void front
@@ -295,40 +292,39 @@ export async function startSupernode(
       ? undefined
       : await ports.datagrams.serve(config.probePort, (q, from) => reflector.answer(q, from));
   const server = await serveOn(ports.network, [config.listen, ...config.listenAlso], {
-      ca: member.ca,
-      identity: () => member.tlsIdentity(),
-      control: (accepted) => streams.accept(accepted),
-      unary: {
-        requestExitPeer: async (request, { certified }) => {
-          mustBeSupernode(certified);
-          if (drain.draining) throw drain.refusal();
-          return { exits: exits.fitting(request) };
-        },
-        openSession: async (request, { certified }) => {
-          const origin = mustBeSupernode(certified);
-          // Those that are here are renewed until they have gone.
-          if (drain.draining && !back.all().some((one) => one.session === request.session)) throw drain.refusal();
-          const opened = await back.open(origin, request);
-          history.record('session-opened', 'at an exit here', request.session);
-          return opened;
-        },
-        updateSession: (request, { certified }) => back.update(mustBeSupernode(certified), request),
-        closeSession: async (request, { certified }) => {
-          const isOpen = executor.session(request.session) !== undefined;
-          await back.close(mustBeSupernode(certified), request);
-          if (isOpen) history.record('session-closed', 'at an exit here', request.session);
-          return {};
-        },
-        moveSessions: async (request, { certified }) => {
-          moveSessions(mustBeSupernode(certified), request);
-          return {};
-        },
+    ca: member.ca,
+    identity: () => member.tlsIdentity(),
+    control: (accepted) => streams.accept(accepted),
+    unary: {
+      requestExitPeer: async (request, { certified }) => {
+        mustBeSupernode(certified);
+        if (drain.draining) throw drain.refusal();
+        return { exits: exits.fitting(request) };
       },
-    })
-    .catch(async (thrown: unknown) => {
-      await probes?.close();
-      throw thrown;
-    });
+      openSession: async (request, { certified }) => {
+        const origin = mustBeSupernode(certified);
+        // Those that are here are renewed until they have gone.
+        if (drain.draining && !back.all().some((one) => one.session === request.session)) throw drain.refusal();
+        const opened = await back.open(origin, request);
+        history.record('session-opened', 'at an exit here', request.session);
+        return opened;
+      },
+      updateSession: (request, { certified }) => back.update(mustBeSupernode(certified), request),
+      closeSession: async (request, { certified }) => {
+        const isOpen = executor.session(request.session) !== undefined;
+        await back.close(mustBeSupernode(certified), request);
+        if (isOpen) history.record('session-closed', 'at an exit here', request.session);
+        return {};
+      },
+      moveSessions: async (request, { certified }) => {
+        moves.asked(mustBeSupernode(certified), request);
+        return {};
+      },
+    },
+  }).catch(async (thrown: unknown) => {
+    await probes?.close();
+    throw thrown;
+  });
   const reconciler = reconcileRegularly(executor, ports, history);
   const gauges = new Periodic('counting', seconds(5), count, ports);
   reconciler.start();
@@ -387,27 +383,6 @@ export async function startSupernode(
     streams.broadcast('client', news);
   }
 
-  function askToMove(sessions: ReadonlySet<SessionId>, wish: MoveWish): void {
-    for (const one of front.all().filter(({ session }) => sessions.has(session))) {
-      const desired: Desired = { kind: 'rotate-peer', ...wish };
-      streams
-        .command(one.client, newCommand(random, one.session, one.generation, config.lease, desired))
-        .catch((thrown) =>
-          log.info('a client could not be asked to move', { session_id: one.session, code: toVpndError(thrown).code }),
-        );
-    }
-  }
-
-  /** Only the supernode of a session's exit has a say about it. */
-  function moveSessions(caller: PeerId, { sessions, reason, leaveExit, urgent }: MoveSessionsRequest): void {
-    const wanted = new Set(sessions);
-    const theirs = front.all().filter((one) => one.supernode === caller && wanted.has(one.session));
-    for (const exit of new Set(theirs.map((one) => one.exit))) {
-      const some = new Set(theirs.filter((one) => one.exit === exit).map((one) => one.session));
-      askToMove(some, { reason, leaveSupernode: false, urgent, avoidExits: leaveExit ? [exit] : [] });
-    }
-  }
-
   async function* drainFor(
     request: DrainRequest,
     signal: AbortSignal,
@@ -444,33 +419,8 @@ export async function startSupernode(
       clientLatency: peer.latency,
       latencyTo: (id) => mesh.latencyTo(id),
       relayIpsOf: (id) => mesh.info(id)?.relayIps ?? [],
+      unusable: (exit) => exits.unusable(exit),
     };
-  }
-
-  async function info(question: InfoQuestion): Promise<InfoAnswer> {
-    if (question.kind === 'renewal') return { kind: 'renewal', result: await renewAtBase(question.renewal) };
-    const { filter } = question;
-    const ask: RequestExitPeerRequest = {
-      ...filter,
-      exit: undefined,
-      minMbps: undefined,
-      maxLatency: undefined,
-      limit: LIST_LIMIT,
-    };
-    return { kind: 'exits', exits: [...exits.fitting(ask), ...(await mesh.candidates(ask))] };
-  }
-
-  async function renewAtBase(renewal: Renewal): Promise<RenewalResult> {
-    let last: unknown = new VpndError('unreachable', 'no address of base is known', { retryable: true });
-    for (const target of member.baseTargets()) {
-      try {
-        return await ports.network.call(target, 'renewMembership', renewal, { timeout: seconds(10) });
-      } catch (thrown) {
-        last = thrown;
-        if (toVpndError(thrown).code !== 'unreachable') break;
-      }
-    }
-    throw last;
   }
 
   function load() {

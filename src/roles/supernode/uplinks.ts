@@ -1,14 +1,11 @@
 import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import { RateLimiter } from '../../core/rate-limit.js';
-import { toVpndError } from '../../model/errors.js';
-import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
-import type { MoveSessionsRequest } from '../../model/messages.js';
-import { MAX_MOVED_SESSIONS } from '../../transport/codec/limits.js';
+import type { PeerId, SessionId } from '../../model/ids.js';
 import type { ConnectedPeer } from '../../transport/stream-manager.js';
 import type { BackSession } from './back.js';
-import type { MoveWish } from './drain.js';
 import type { ExitBook } from './exits.js';
+import type { Moves } from './moves.js';
 
 export interface UplinkDeps {
   readonly self: PeerId;
@@ -16,9 +13,7 @@ export interface UplinkDeps {
   readonly log: Log;
   readonly exits: Pick<ExitBook, 'uplink'>;
   readonly back: { all(): readonly BackSession[] };
-  /** Sends ROTATE_PEER to the clients of these sessions. */
-  readonly askToMove: (sessions: ReadonlySet<SessionId>, wish: MoveWish) => void;
-  readonly moveAt: (supernode: PeerId, request: MoveSessionsRequest) => Promise<unknown>;
+  readonly moves: Pick<Moves, 'askClients' | 'askSupernode'>;
 }
 
 const REASON = 'its exit has lost the internet';
@@ -44,25 +39,15 @@ export class Uplinks {
   }
 
   #moveAll(exit: PeerId): void {
-    const { self, back, askToMove, moveAt, log } = this.#deps;
+    const { self, back, moves } = this.#deps;
     const byOrigin = new Map<PeerId, SessionId[]>();
     for (const one of back.all()) {
       if (one.exit === exit) byOrigin.set(one.origin, [...(byOrigin.get(one.origin) ?? []), one.session]);
     }
     for (const [origin, sessions] of byOrigin) {
-      if (origin === self) {
-        askToMove(new Set(sessions), { reason: REASON, leaveSupernode: false, urgent: true, avoidExits: [exit] });
-        continue;
-      }
-      for (let from = 0; from < sessions.length; from += MAX_MOVED_SESSIONS) {
-        const some = sessions.slice(from, from + MAX_MOVED_SESSIONS);
-        moveAt(origin, { sessions: some, reason: REASON, leaveExit: true, urgent: true }).catch((thrown: unknown) =>
-          log.info('a supernode could not be told that an exit has lost the internet', {
-            supernode_id: shortId(origin),
-            code: toVpndError(thrown).code,
-          }),
-        );
-      }
+      const wish = { reason: REASON, urgent: true };
+      if (origin === self) moves.askClients(new Set(sessions), { ...wish, leaveSupernode: false, avoidExits: [exit] });
+      else moves.askSupernode(origin, sessions, { ...wish, leaveExit: true });
     }
   }
 }
