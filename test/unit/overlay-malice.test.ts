@@ -206,6 +206,7 @@ t.test('the client’s supernode, which may be an exit, poses as the exit of a p
 t.test('a supernode gives a client what another session has', async (t) => {
   const world = await overlayWorld({ clients: [{ region: 'us' }, { region: 'us' }] });
   await world.up('c0');
+  await world.advance(seconds(45));
   const before = world.node('x0').kernel.units();
   const victim = world
     .node('x0')

@@ -33,9 +33,15 @@ async function endsCleanly(world: OverlayWorld, t: Test): Promise<void> {
   t.same(world.residue(), []);
 }
 
+/** Up, and on the path it stays on. */
+async function upAndSettled(world: OverlayWorld): Promise<void> {
+  await world.up('c0');
+  await world.advance(seconds(45));
+}
+
 t.test('a client whose stream breaks keeps its session and its tunnel', async (t) => {
   const world = await overlayWorld({ lease: LEASE });
-  await world.up('c0');
+  await upAndSettled(world);
   const [session, kernel] = [await sessionId(world), world.node('c0').print()];
   world.internet.reset(world.node('a').ip, world.node('c0').ip);
   await world.advance(seconds(15));
@@ -88,7 +94,7 @@ t.test('a client daemon that dies leaves the tunnel, and the next one takes it u
 
 t.test('an exit whose stream breaks keeps its sessions', async (t) => {
   const world = await overlayWorld({ lease: LEASE });
-  await world.up('c0');
+  await upAndSettled(world);
   const kernel = withoutTimes(world.node('x0').print());
   world.internet.reset(world.node('b').ip, world.node('x0').ip);
   await world.advance(seconds(15));
