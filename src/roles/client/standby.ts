@@ -4,7 +4,7 @@ import { toVpndError, VpndError } from '../../model/errors.js';
 import type { EventCode } from '../../model/event.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { ExitWish } from '../../model/session.js';
-import { type Millis, ms, seconds } from '../../model/time.js';
+import { type Millis, minutes, ms, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import { probeTunnel } from './monitor.js';
@@ -16,8 +16,9 @@ import type { Tunnels } from './tunnels.js';
 
 /** How long a standby waits for the second stream before it goes over the first. */
 const SECOND_LINE_PATIENCE: Millis = seconds(5);
-/** A standby beside the active tunnel's own supernode is replaced when another supernode is there. */
+/** How soon a better one is looked for, where the standby shares its exit or its supernode with the active tunnel. */
 const BETTER_AFTER: Millis = seconds(60);
+const BETTER_RARELY: Millis = minutes(10);
 const PROBE_LIMIT: Millis = seconds(1);
 
 /** What is asked of `openTunnel` besides what every tunnel of this client has in common. */
@@ -52,6 +53,7 @@ export interface StandbyDeps {
 /** Keeps a second tunnel ready: to another exit, over other supernodes where there are any. */
 export class Standby {
   readonly #seeker: Seeker;
+  readonly #improver: Seeker;
   #secondSince: Millis | undefined;
   #readyAt: Millis = ms(0);
 
@@ -63,6 +65,13 @@ export class Standby {
       wanted: () => this.isWanted(),
       attempt: (signal) => this.#seek(signal),
       failed: (error) => log.debug('no standby yet', { code: error.code, reason: error.message }),
+    });
+    this.#improver = new Seeker(clock, {
+      first: BETTER_AFTER,
+      longest: BETTER_RARELY,
+      wanted: () => this.#sharesFate() && clock.monotonic() - this.#readyAt >= BETTER_AFTER,
+      attempt: (signal) => this.#improve(signal),
+      failed: (error) => log.debug('no better standby', { code: error.code, reason: error.message }),
     });
   }
 
@@ -108,8 +117,8 @@ export class Standby {
     if (this.#seeker.lastError !== undefined) this.#seeker.now();
   }
 
-  giveUp(reason: VpndError): Promise<void> {
-    return this.#seeker.giveUp(reason);
+  async giveUp(reason: VpndError): Promise<void> {
+    await Promise.all([this.#seeker.giveUp(reason), this.#improver.giveUp(reason)]);
   }
 
   /** The standby, if it will do and answers at this moment. */
@@ -124,20 +133,48 @@ export class Standby {
   /** Once in a while: is there one, and is there a better one? */
   look(): void {
     if (this.isWanted()) this.#seeker.nudge();
-    const { tunnels, ports, lines } = this.deps;
-    const active = tunnels.active();
+    this.#improver.nudge();
+  }
+
+  /** Whether what ends the active tunnel may well end its standby too, and it could be otherwise. */
+  #sharesFate(): boolean {
+    const active = this.deps.tunnels.active();
     const standby = this.current();
-    if (active === undefined || standby === undefined || this.#seeker.busy || this.deps.wish() === undefined) return;
-    // One that shares its supernode with the active tunnel goes down with it.
-    if (standby.held.supervisor !== active.held.supervisor) return;
-    if (ports.clock.monotonic() - this.#readyAt < BETTER_AFTER) return;
-    if (!lines().some((line) => line.isUp() && line.supervisor() !== active.held.supervisor)) return;
-    this.#readyAt = ports.clock.monotonic();
-    void this.deps.close(standby.slot, 'another supernode is there for it').then(() => this.#seeker.now());
+    const wish = this.deps.wish();
+    if (active === undefined || standby?.held.connectedAfter === undefined || wish === undefined) return false;
+    if (active.holds || this.deps.tunnels.all().length > 2 || this.#seeker.busy) return false;
+    if (standby.held.exit === active.held.exit && wish.exit === undefined) return true;
+    return standby.held.supervisor === active.held.supervisor && this.#elsewhere(active.held.supervisor) !== undefined;
+  }
+
+  /** A better one beside it first, so that there is always one. */
+  async #improve(signal: AbortSignal): Promise<void> {
+    const active = this.deps.tunnels.active();
+    const standby = this.current();
+    const wish = this.deps.wish();
+    if (active === undefined || standby === undefined || wish === undefined) return;
+    this.#readyAt = this.deps.ports.clock.monotonic();
+    const { exit, supervisor, via } = active.held;
+    const line = this.#elsewhere(supervisor) ?? this.deps.main();
+    const avoidExits = wish.exit === undefined ? [exit, ...this.deps.penalties.current()] : [];
+    const better = await this.deps.open({ wish, use: 'standby', signal, line, avoidExits, avoidSupernodes: via });
+    this.#ready(better);
+    await this.deps.close(standby.slot, 'there is a better standby');
+  }
+
+  #elsewhere(than: PeerId | undefined): Line | undefined {
+    return this.deps.lines().find((line) => line.isUp() && line.supervisor() !== than);
+  }
+
+  #ready(tunnel: HeldTunnel): void {
+    const { exit, path, session } = tunnel.held;
+    this.#readyAt = this.deps.ports.clock.monotonic();
+    this.deps.happened('standby-ready', `exit ${shortId(exit)} over ${path}`, session);
+    this.deps.changed();
   }
 
   async #seek(signal: AbortSignal): Promise<void> {
-    const { tunnels, penalties, ports } = this.deps;
+    const { tunnels, penalties } = this.deps;
     const active = tunnels.active();
     const wish = this.deps.wish();
     if (active === undefined || wish === undefined) return;
@@ -152,13 +189,7 @@ export class Standby {
     for (const avoidExits of tries) {
       try {
         const tunnel = await this.deps.open({ wish, use: 'standby', signal, line, avoidExits, avoidSupernodes: via });
-        this.#readyAt = ports.clock.monotonic();
-        this.deps.happened(
-          'standby-ready',
-          `exit ${shortId(tunnel.held.exit)} over ${tunnel.held.path}`,
-          tunnel.held.session,
-        );
-        this.deps.changed();
+        this.#ready(tunnel);
         if (this.deps.pulses.activeIsDead()) this.deps.neededNow();
         return;
       } catch (thrown) {
@@ -172,7 +203,7 @@ export class Standby {
   /** A line to another supernode than this one; the main one when none comes up in time. */
   async #secondLine(than: PeerId | undefined, signal: AbortSignal): Promise<Line> {
     const { clock } = this.deps.ports;
-    const other = () => this.deps.lines().find((line) => line.isUp() && line.supervisor() !== than);
+    const other = () => this.#elsewhere(than);
     const possible = this.deps.supernodes().some((one) => one.id !== than && !one.draining);
     const until = (this.#secondSince ?? 0) + SECOND_LINE_PATIENCE;
     while (other() === undefined && possible && clock.monotonic() < until) await sleep(clock, ms(100), signal);
