@@ -7,6 +7,8 @@ import { type Machine, type OverlayWorld, overlayWorld } from '../support/overla
 
 /** Short, so that what comes after it is soon tried. */
 const LEASE = minutes(9);
+/** Its kernel stays as it is: no better path is looked for. */
+const RELAYED = { region: 'us', privacy: 'private' } as const;
 
 /** The process dies, loses what it knows of sessions on disk, and comes back. Its kernel is as it was. */
 async function restartForgetful(world: OverlayWorld, name: string): Promise<void> {
@@ -40,7 +42,7 @@ async function upAndSettled(world: OverlayWorld): Promise<void> {
 }
 
 t.test('a client whose stream breaks keeps its session and its tunnel', async (t) => {
-  const world = await overlayWorld({ lease: LEASE });
+  const world = await overlayWorld({ lease: LEASE, clients: [RELAYED] });
   await upAndSettled(world);
   const [session, kernel] = [await sessionId(world), world.node('c0').print()];
   world.internet.reset(world.node('a').ip, world.node('c0').ip);
@@ -93,7 +95,7 @@ t.test('a client daemon that dies leaves the tunnel, and the next one takes it u
 });
 
 t.test('an exit whose stream breaks keeps its sessions', async (t) => {
-  const world = await overlayWorld({ lease: LEASE });
+  const world = await overlayWorld({ lease: LEASE, clients: [RELAYED] });
   await upAndSettled(world);
   const kernel = withoutTimes(world.node('x0').print());
   world.internet.reset(world.node('b').ip, world.node('x0').ip);

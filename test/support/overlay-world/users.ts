@@ -61,7 +61,7 @@ export function usersOf({ clock, node }: { readonly clock: VirtualClock; readonl
       return clock.run(setPath(create(SetPathRequestSchema, { path }), new AbortController().signal));
     },
     /** Codes of what `vpnd events` shows, oldest first. */
-    events: (name: string) => (node(name).running.local.events?.(0) ?? []).map((event) => event.code),
+    events: (name: string) => (node(name).running.local.events?.(1_000) ?? []).map((event) => event.code),
     upstream: async (name: string) => (await users.status(name)).upstream,
     async connected(name: string): Promise<boolean> {
       return node(name).process !== undefined && (await users.upstream(name))?.state === 'up';
