@@ -102,7 +102,7 @@ export function renderRouting(
     owners.set(routeKey(line), unitIdOf(unit));
   };
   for (const unit of tunnels) {
-    for (const { protocol, endpoint } of unit.exempt) {
+    for (const { protocol, endpoint } of [...unit.exempt, ...pinned(unit)]) {
       const text = `to ${endpoint.ip} ipproto ${protocol} dport ${endpoint.port} lookup main`;
       rule(unit, familyOf(endpoint.ip), PRIORITY.exempt, text);
     }
@@ -134,6 +134,10 @@ export function renderRouting(
   }
   return { rules, routes, owners };
 }
+
+/** A tunnel that moves between two ways needs both: packets come by either, and are checked for where they come from. */
+const pinned = ({ pin }: FullTunnelUnit): FullTunnelUnit['exempt'] =>
+  pin === undefined ? [] : [pin.from, pin.to].map((endpoint) => ({ protocol: 'udp', endpoint }));
 
 /** Command lines for `ip -batch`, by family of the rules: `ip` takes a rule's family from its options alone. */
 export interface RoutingBatch {

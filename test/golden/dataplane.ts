@@ -131,6 +131,7 @@ golden(
     ),
   ),
 );
+golden('routing-pin.ip', batch(planRouting(both, renderRouting([pinned, standby], [4, 6]), PROTOCOL.client)));
 golden('routing-egress.ip', batch(planRouting(NOTHING, renderRouting([egress('wg-exit')], [4, 6]), PROTOCOL.exit)));
 
 const state: PeerState = {
