@@ -24,6 +24,8 @@ export interface Route {
   readonly target: string | undefined;
   /** Failures in a row on that one. */
   readonly failures: number;
+  /** Those given up on since the last authentication: each gets its turn before any gets a second. */
+  readonly tried: readonly string[];
 }
 
 /**
@@ -86,7 +88,7 @@ export interface LinkContext {
 
 type Step = readonly [LinkState, readonly LinkEffect[]];
 
-const FRESH: Route = { attempt: 0, target: undefined, failures: 0 };
+const FRESH: Route = { attempt: 0, target: undefined, failures: 0, tried: [] };
 export const STOPPED: LinkState = { kind: 'stopped' };
 
 export function stepLink(state: LinkState, input: LinkInput, context: LinkContext): Step {
@@ -147,11 +149,15 @@ export function nextDeadline(state: LinkState): Millis | undefined {
 export const targetName = (target: DialTarget): string =>
   `${target.expect.kind === 'base' ? 'base' : target.expect.id}@${formatHostPort(target.address)}`;
 
-/** The target of the next dial: the same as before, the one after it once that has failed twice, else the best. */
+/**
+ * The target of the next dial: the same as before; once that has failed twice, the best of those whose turn it was not
+ * yet; once all had theirs, the best but the last.
+ */
 export function chooseTarget(route: Route, targets: readonly DialTarget[]): DialTarget | undefined {
-  const at = targets.findIndex((target) => targetName(target) === route.target);
-  if (at < 0) return targets[0];
-  return route.failures < FAILURES_PER_TARGET ? targets[at] : targets[(at + 1) % targets.length];
+  const last = targets.find((target) => targetName(target) === route.target);
+  if (last !== undefined && route.failures < FAILURES_PER_TARGET) return last;
+  const others = targets.filter((target) => target !== last);
+  return others.find((target) => !route.tried.includes(targetName(target))) ?? others[0] ?? last;
 }
 
 function tick(state: LinkState, context: LinkContext): Step {
@@ -190,13 +196,18 @@ function dialWhenDue(state: Extract<LinkState, { kind: 'down' }>, context: LinkC
     const lastError = state.lastError ?? new VpndError('unreachable', 'no supervisor is known', { retryable: true });
     return [{ ...state, retryAt: ms(now + NO_TARGET_WAIT), lastError }, []];
   }
-  const target = targetName(to);
-  const failures = target === state.route.target && state.route.failures < FAILURES_PER_TARGET;
-  const route = { ...state.route, target, failures: failures ? state.route.failures : 0 };
+  const route = routeTo(targetName(to), state.route);
   return [
     { kind: 'dialing', route, to, giveUpAt: ms(now + DIAL_LIMIT), lastError: state.lastError },
     [{ kind: 'dial', to, timeout: DIAL_LIMIT }],
   ];
+}
+
+function routeTo(target: string, { attempt, target: last, failures, tried }: Route): Route {
+  if (target === last && failures < FAILURES_PER_TARGET) return { attempt, target, failures, tried };
+  // It was tried already: everybody was, and the next round begins.
+  const before = tried.includes(target) ? [] : tried;
+  return { attempt, target, failures: 0, tried: last === undefined || last === target ? before : [...before, last] };
 }
 
 function again(state: LinkState, error: VpndError, context: LinkContext, route: (was: Route) => Route): Step {
@@ -217,7 +228,7 @@ function up(
 ): LinkState {
   const pingInterval = ms(Math.min(Math.max(wish.pingInterval, 1_000), 60_000));
   const silenceLimit = ms(Math.min(Math.max(wish.silenceLimit, 2 * pingInterval), 300_000));
-  const route = { attempt: 0, target: state.route.target, failures: 0 };
+  const route = { ...FRESH, target: state.route.target };
   return {
     kind: 'up',
     route,
@@ -234,10 +245,10 @@ function failed(
   error: VpndError,
   context: LinkContext,
 ): LinkState {
-  const { attempt, failures, target } = state.route;
-  // A stream that was up and broke says nothing against its supervisor yet: that one still knows the sessions.
-  const blamed = state.kind === 'up' ? 0 : failures + 1;
-  const route = { attempt: attempt + 1, target, failures: movesOn(error) ? FAILURES_PER_TARGET : blamed };
+  const { attempt, failures } = state.route;
+  // A stream that was up and broke says nothing against its supervisor yet: that one still knows the sessions. Silence does.
+  const blamed = state.kind === 'up' && error.code !== 'timeout' ? 0 : failures + 1;
+  const route = { ...state.route, attempt: attempt + 1, failures: movesOn(error) ? FAILURES_PER_TARGET : blamed };
   const wait = isHopeless(error) ? longWait(RECONNECT, context.random) : fullJitter(RECONNECT, attempt, context.random);
   return down(route, ms(context.now + wait), error);
 }

@@ -246,14 +246,22 @@ t.test('a stream that breaks says nothing against its supervisor; a full one is 
 });
 
 t.test('where the next dial goes', async (t) => {
+  const route = (attempt: number, last: DialTarget | undefined, failures: number, ...tried: DialTarget[]) => ({
+    attempt,
+    target: last && targetName(last),
+    failures,
+    tried: tried.map(targetName),
+  });
   const cases: [string, Parameters<typeof chooseTarget>, DialTarget | undefined][] = [
-    ['the best, at first', [{ attempt: 0, target: undefined, failures: 0 }, ABC], A],
-    ['the same, after one failure', [{ attempt: 1, target: targetName(B), failures: 1 }, ABC], B],
-    ['the next, after two', [{ attempt: 2, target: targetName(B), failures: 2 }, ABC], C],
-    ['the first again, after the last', [{ attempt: 6, target: targetName(C), failures: 2 }, ABC], A],
-    ['the best, when the list no longer has it', [{ attempt: 1, target: 'gone', failures: 1 }, ABC], A],
-    ['the only one', [{ attempt: 9, target: targetName(A), failures: 2 }, [A]], A],
-    ['none', [{ attempt: 0, target: undefined, failures: 0 }, []], undefined],
+    ['the best, at first', [route(0, undefined, 0), ABC], A],
+    ['the same, after one failure', [route(1, B, 1), ABC], B],
+    ['the best of the others, after two', [route(2, B, 2), ABC], A],
+    ['the best of those that had no turn yet', [route(4, B, 2, A), ABC], C],
+    ['the best again, after all had theirs', [route(6, C, 2, A, B), ABC], A],
+    ['but not the one that has just failed', [route(6, A, 2, C, B), ABC], B],
+    ['the best, when the list no longer has it', [{ ...route(1, A, 1), target: 'gone' }, ABC], A],
+    ['the only one', [route(9, A, 2), [A]], A],
+    ['none', [route(0, undefined, 0), []], undefined],
   ];
   for (const [name, args, expected] of cases) t.equal(chooseTarget(...args), expected, name);
 });

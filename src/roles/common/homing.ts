@@ -49,7 +49,7 @@ export class Homing {
     if (!(await answers(move.to)) || this.#stopped) return;
     // It took a while, in which everything may have become another.
     const now = better();
-    if (now?.line !== move.line || now.to.id !== move.to.id) return;
+    if (now?.line !== move.line || now.to.id !== move.to.id || !now.wouldGo) return;
     this.#wait = ms(Math.min(this.#wait * 2, RAREST_LOOK));
     log.info('looking whether the own supernode is back', { supernode_id: shortId(move.to.id) });
     move.line.upstream.redial();

@@ -17,6 +17,8 @@ const LOOK_EVERY: Millis = seconds(2);
 export interface Move<L> {
   readonly line: L;
   readonly to: SupernodeInfo;
+  /** Whether it would be dialled there if it were let go now. */
+  readonly wouldGo: boolean;
 }
 
 export interface LinesDeps {
@@ -26,6 +28,8 @@ export interface LinesDeps {
   readonly homes: () => readonly PeerId[];
   /** Every known one, best first. */
   readonly supernodes: () => readonly SupernodeInfo[];
+  /** Whether its round trip is known. */
+  readonly hasAnswered: (id: PeerId) => boolean;
 }
 
 /** A node's two lines to supernodes, each where `planLines` says. */
@@ -83,7 +87,7 @@ export class Lines {
 
   /**
    * A line elsewhere while a home is missed and no other line is on its way there; else the main line while it is
-   * abroad and its own region has a supernode again, since an exit is looked for there.
+   * abroad though its own region comes first, or would if a supernode there answered: an exit is looked for there.
    */
   better(): Move<PeerLine> | undefined {
     const supernodes = this.deps.supernodes();
@@ -94,14 +98,25 @@ export class Lines {
       const other = this.lines[line.index === 0 ? 1 : 0];
       const at = line.supervisor();
       if (!line.isUp() || at === undefined || homes.includes(at) || (other.running && !other.isUp())) continue;
-      const here = supernodes.find((one) => one.id === at);
-      const to = supernodes.find((one) => one.id === plans[line.index].targets[0]);
-      if (to === undefined || to.id === at) continue;
-      const { region } = this.deps;
-      const isAbroad = line === main && here !== undefined && here.region !== region && to.region === region;
-      if (homes.includes(to.id) || isAbroad) return { line, to };
+      const [next] = plans[line.index].targets;
+      const to = next !== undefined && homes.includes(next) ? next : line === main ? this.#inland(line) : undefined;
+      const supernode = supernodes.find((one) => one.id === to);
+      if (supernode !== undefined && to !== at) return { line, to: supernode, wouldGo: next === to };
     }
     return undefined;
+  }
+
+  /** The supernode of its own region that a line abroad might go to. */
+  #inland(line: PeerLine): PeerId | undefined {
+    const { region, hasAnswered } = this.deps;
+    const supernodes = this.deps.supernodes();
+    const here = supernodes.findIndex((one) => one.id === line.supervisor());
+    if (here < 0 || supernodes[here]?.region === region) return undefined;
+    const open = new Set(this.#plan(supernodes)[line.index].targets);
+    const to = supernodes.findIndex((one) => one.region === region && open.has(one.id));
+    // One that has answered and comes later all the same is where it belongs.
+    const found = supernodes[to];
+    return found !== undefined && (to < here || !hasAnswered(found.id)) ? found.id : undefined;
   }
 
   /** The lines are put where they belong: something changed. */

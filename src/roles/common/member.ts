@@ -158,6 +158,7 @@ export async function joinOverlay(
     region: membership.region,
     homes,
     supernodes: () => known.ranked(),
+    hasAnswered: (id) => typeof latencies.of(id) === 'number',
   });
   const all = role === 'supernode' ? [first] : [first, second];
   const main = () => (role === 'supernode' ? first : lines.main());
