@@ -26,7 +26,8 @@ await Promise.all([
 ]);
 await Promise.all([
   overlay.token('exit', 'us').then((token) => exit.start({ token })),
-  overlay.token('client', 'eu').then((token) => client.start({ token })),
+  // Looking for a standby changes the kernel from time to time, whatever else is asked.
+  overlay.token('client', 'eu').then((token) => client.start({ token, more: ['--standby', 'off'] })),
   overlay.token('client', 'eu').then((token) => second.start({ token })),
 ]);
 const exitId = (await exit.json<{ peerId: string }>('status')).peerId;
@@ -45,6 +46,23 @@ await t.test('exits there are not', async () => {
   await ask(client, 'region that does not exist', ['--region', 'mars'], [/no region 'mars'/, /eu, us/]);
   await ask(client, 'no exit in region', ['--region', 'eu'], [/no exit is connected in region 'eu'/, /vpnd exits/]);
   await ask(client, 'region that is no region', ['--region', 'Mars!'], [/--region/, /like eu or us-east-1/], 2);
+});
+
+/** Another command than `vpnd up`, asked of a daemon. */
+const tell = (node: OverlayNode, input: string, argv: readonly string[], says: readonly RegExp[], status: 1 | 2 = 1) =>
+  bad.refused(t, { input, host: node.host, argv: [...argv, '--socket', node.socket], says, status });
+
+await t.test('nothing to move', async (t) => {
+  await tell(client, 'rotate without a tunnel', ['rotate'], [/there is no tunnel/, /vpnd up/]);
+  await tell(client, 'a path without a tunnel', ['path', 'relay'], [/there is no tunnel/, /vpnd up/]);
+  await tell(client, 'a path there is not', ['path', 'fast'], [/'fast' is not one of direct, relay, auto/], 2);
+  await tell(exit, 'rotate asked of an exit', ['rotate'], [/this is an exit/, /is for a client/]);
+  await tell(exit, 'a drain asked of an exit', ['supernode', 'drain'], [/this is an exit/, /is for a supernode/]);
+  t.equal((await client.cli('up', '--exit', exitId, '--privacy', 'private')).code, 0);
+  await tell(client, 'rotate away from the one exit that was asked for', ['rotate'], [/exit/]);
+  await tell(client, 'direct, where it was to be private', ['path', 'direct'], [/--privacy private/], 2);
+  t.match((await sessionsOf(client)).slice(0, 1), [{ state: 'up', exitId }], 'the tunnel is as it was');
+  t.equal((await client.cli('down')).code, 0);
 });
 
 await t.test('an exit that is taken', async (t) => {
@@ -178,6 +196,12 @@ await t.test('SIGTERM while a daemon waits for a base that says nothing', async 
     t.same(newcomer.pids().sort(), before, 'no process is left');
   }
   await silent.stop();
+});
+
+await t.test('a drain with nowhere to go', async (t) => {
+  await b.stop();
+  await tell(a, 'a drain of the only supernode', ['supernode', 'drain'], [/no other supernode to move to/]);
+  t.match(await a.json('status'), { upstream: { state: 'up' } }, 'it serves as before');
 });
 
 t.test('the document', async (t) => bad.compareWithDocument(t, 'Using one'));

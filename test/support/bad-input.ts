@@ -74,7 +74,7 @@ export class BadInputs {
   /** Status, one line, no trace, no change. */
   async refused(t: Test, bad: BadInput): Promise<RunResult> {
     const { host, untouched = [] } = bad;
-    const before = await everythingOn(host, untouched);
+    const before = await settledOn(host, untouched);
     const argv = [...(bad.wrap ?? []), ...vpnd(...bad.argv)];
     const ran = await host.run(argv, { timeout: 60_000, ...(bad.env === undefined ? {} : { env: bad.env }) });
     this.checkAnswer(t, bad, ran);
@@ -143,6 +143,20 @@ done`;
 async function everythingOn(host: Host, directories: readonly string[]): Promise<string> {
   const found = await host.exec(['/bin/sh', '-ec', KERNEL + FILES, 'sh', ...directories]);
   return `${found}processes: ${host.pids().join(' ')}\n`;
+}
+
+/** The same, twice in a row: daemons look at their networks by short-lived programs. */
+async function settledOn(host: Host, directories: readonly string[]): Promise<string> {
+  let last = await everythingOn(host, directories);
+  return eventually(
+    () => everythingOn(host, directories),
+    (now) => {
+      const settled = now === last;
+      last = now;
+      return settled;
+    },
+    10_000,
+  );
 }
 
 /** A disk of its own for a node's state directory, before its first start. */
