@@ -23,21 +23,47 @@ import {
 const WHAT = 'wg';
 /** Standard input by a name that is always there; /dev/stdin is a link that not every container has. */
 const STDIN = '/proc/self/fd/0';
-/** Peers removed by one call: their keys stand in arguments, of which the kernel takes 128 KiB at once with ease. */
-const REMOVALS_AT_ONCE = 500;
+/** Peers removed or moved by one call: they stand in arguments, of which the kernel takes 128 KiB at once with ease. */
+const PEERS_AT_ONCE = 500;
 
 export async function wgRead(runner: Runner, device: string): Promise<DeviceState> {
   return parseDump(await runner.run('wg', ['show', device, 'dump']));
 }
 
-/** One call for everything put, and one per 500 peers removed. The configuration goes in on standard input. */
+/**
+ * One call for everything put with secrets or allowed IPs, and one per 500 peers removed, or moved to another endpoint
+ * with nothing else: those must not be named to `addconf`, which takes their allowed IPs away for a moment in which
+ * packets have no peer. A configuration goes in on standard input.
+ */
 export async function wgWrite(runner: Runner, device: string, change: DeviceChange, state: DeviceState): Promise<void> {
-  for (let at = 0; at < change.remove.length; at += REMOVALS_AT_ONCE) {
-    const keys = change.remove.slice(at, at + REMOVALS_AT_ONCE);
+  for (const keys of slices(change.remove)) {
     await runner.run('wg', ['set', device, ...keys.flatMap((key) => ['peer', key, 'remove'])]);
   }
-  const text = renderConf(change, state);
+  const text = renderConf({ ...change, put: change.put.filter((peer) => !onlyMoves(peer)) }, state);
   if (text !== '') await runner.run('wg', ['addconf', device, STDIN], { input: text });
+  for (const moves of slices(change.put.filter(onlyMoves))) {
+    await runner.run('wg', ['set', device, ...moves.flatMap(moveArguments)]);
+  }
+}
+
+function slices<T>(list: readonly T[]): readonly (readonly T[])[] {
+  return Array.from({ length: Math.ceil(list.length / PEERS_AT_ONCE) }, (_, i) =>
+    list.slice(i * PEERS_AT_ONCE, (i + 1) * PEERS_AT_ONCE),
+  );
+}
+
+const onlyMoves = (peer: PeerChange): boolean =>
+  !peer.fresh && peer.allowedIps === undefined && peer.presharedKey === undefined;
+
+/** `peer <key> …` of `wg set`: nothing secret in it. */
+export function moveArguments({ publicKey, endpoint, keepalive, punch }: PeerChange): readonly string[] {
+  const name = ['peer', publicKey];
+  return [
+    ...(punch ? [...name, 'persistent-keepalive', 'off'] : []),
+    ...name,
+    ...(endpoint === undefined ? [] : ['endpoint', writeEndpoint(endpoint)]),
+    ...(keepalive === undefined ? [] : ['persistent-keepalive', keepalive === 0 ? 'off' : String(keepalive)]),
+  ];
 }
 
 /**

@@ -11,7 +11,7 @@ import { parseRoutes, parseRules } from '../../dataplane/routing.js';
 import { PROTOCOL, planRouting, type Routing, renderRouting } from '../../dataplane/routing-text.js';
 import { includesRange } from '../../dataplane/sysctl.js';
 import { parseUapi, renderUapi } from '../../dataplane/uapi.js';
-import { parseDump, renderConf } from '../../dataplane/wg-tool.js';
+import { moveArguments, parseDump, renderConf } from '../../dataplane/wg-tool.js';
 import { type DeviceState, type PeerState, planPeer } from '../../dataplane/wireguard-state.js';
 import { unitIdOf } from '../../src/model/dataplane.js';
 import { instantOf } from '../../src/model/time.js';
@@ -162,6 +162,8 @@ const changes = {
 };
 golden('wireguard.uapi', renderUapi(changes));
 golden('wireguard.conf', renderConf(changes, holds));
+const onward = plan({ endpoint: at('2001:db8::9', 5001) });
+golden('wireguard-move.txt', `${(onward === undefined ? [] : moveArguments(onward)).join(' ')}\n`);
 golden('link.ip', `${linkLines(device('wg-exit'), 'vpnd:exit', undefined).join('\n')}\n`);
 
 t.test('a peer that is right is not touched, wherever it has roamed to', async (t) => {
