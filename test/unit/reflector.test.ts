@@ -1,0 +1,98 @@
+import t from 'tap';
+import type { Identity } from '../../src/core/ports/crypto.js';
+import { parseProbeResponse, probeRequest, vouchInput, vouchRequest } from '../../src/core/probe.js';
+import { Reflector } from '../../src/roles/supernode/reflector.js';
+import { endpoint } from '../support/fake-stream.js';
+import { type StreamWorld, streamWorld } from '../support/stream-world.js';
+
+/** A supernode with one exit connected from 198.51.100.7, as the stream world connects everybody. */
+async function reflecting() {
+  const world = streamWorld();
+  const supernode = world.supervisor();
+  const exit = world.node();
+  await world.join(supernode, exit);
+  const moved: string[] = [];
+  const reflector = new Reflector({
+    clock: world.clock,
+    crypto: world.crypto,
+    streams: () => supernode.manager,
+    moved: (peer) => moved.push(peer.id),
+  });
+  const peer = () => {
+    const found = supernode.manager.peer(exit.id);
+    if (found === undefined) throw new Error('the exit has no stream');
+    return found;
+  };
+  const question = (counter: number, by: Identity = exit.identity) => {
+    const nonce = world.random.bytes(16);
+    const signature = by.sign(vouchInput(peer().probeToken, nonce, counter));
+    return vouchRequest(nonce, counter, exit.id, signature);
+  };
+  /** The rate limit lets two a second through, and this is not about it. */
+  const send = async (datagram: Uint8Array, from: string) => {
+    await world.clock.advance(1_000);
+    return reflector.answer(datagram, endpoint(from)) !== undefined;
+  };
+  return {
+    world: world as StreamWorld,
+    supernode,
+    exit,
+    reflector,
+    moved,
+    peer,
+    question,
+    send,
+    addresses: () => reflector.addressesOf(peer()),
+  };
+}
+
+t.test('an address counts once its peer has signed for it', async (t) => {
+  const { send, question, addresses, moved, world } = await reflecting();
+  t.same(addresses(), ['198.51.100.7']);
+  t.notOk(await send(question(1, world.identity()), '203.0.113.1:4000'), "not on somebody else's word");
+  t.same(addresses(), ['198.51.100.7']);
+  t.ok(await send(question(1), '203.0.113.1:4000'));
+  t.same(addresses(), ['198.51.100.7', '203.0.113.1']);
+  t.equal(moved.length, 1);
+  t.ok(await send(question(2), '203.0.113.1:4001'));
+  t.equal(moved.length, 1, 'the same address again is no news');
+});
+
+t.test('a copy of a vouch, sent from elsewhere, vouches for nobody', async (t) => {
+  const { send, question, addresses, moved } = await reflecting();
+  const heard = question(1);
+  t.ok(await send(heard, '203.0.113.1:4000'));
+  t.ok(await send(heard, '203.0.113.1:4000'), 'its answer was lost, so it came again');
+  t.notOk(await send(heard, '192.0.2.66:6666'));
+  for (let counter = 2; counter < 40; counter++) await send(question(counter), '203.0.113.1:4000');
+  t.notOk(await send(heard, '192.0.2.66:6666'), 'nor much later');
+  t.notOk(await send(heard, '203.0.113.1:4000'), 'too old to be told from a copy');
+  t.same(addresses(), ['198.51.100.7', '203.0.113.1']);
+  t.equal(moved.length, 1);
+});
+
+t.test('a NAT may change as often as it likes under one stream; old addresses stop counting', async (t) => {
+  const { send, question, addresses, moved } = await reflecting();
+  for (let counter = 1; counter <= 200; counter++) {
+    t.ok(await send(question(counter), `203.0.113.${counter}:4000`), `change ${counter}`);
+    t.ok(addresses().includes(`203.0.113.${counter}` as never));
+    t.ok(addresses().length <= 17);
+  }
+  t.equal(moved.length, 200);
+  t.notOk(addresses().includes('203.0.113.1' as never));
+});
+
+t.test('vouches that overtake each other all count', async (t) => {
+  const { send, question, addresses } = await reflecting();
+  const all = [1, 2, 3, 4, 5].map((counter) => question(counter));
+  for (const [i, one] of [...all].reverse().entries()) t.ok(await send(one, `203.0.113.${i}:4000`));
+  t.equal(addresses().length, 6);
+});
+
+t.test('a plain question is answered with what was seen, and vouches for nobody', async (t) => {
+  const { reflector, addresses } = await reflecting();
+  const nonce = new Uint8Array(16).fill(7);
+  const answer = reflector.answer(probeRequest(nonce), endpoint('203.0.113.5:1234'));
+  t.same(answer && parseProbeResponse(answer, nonce), endpoint('203.0.113.5:1234'));
+  t.same(addresses(), ['198.51.100.7']);
+});
