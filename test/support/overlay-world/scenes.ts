@@ -19,7 +19,7 @@ export async function warm(
     exits: exits.map((exit) => ({ nat, ...exit })),
   });
   await world.up('c0');
-  await standbyReady(world);
+  if (client?.standby !== false) await standbyReady(world);
   await world.advance(seconds(5));
   return world;
 }

@@ -1,4 +1,5 @@
 import type { AcceptedStream, ControlStream, Network, UnaryHandlers } from '../../../src/core/ports/network.js';
+import type { IpAddress } from '../../../src/model/address.js';
 import type {
   ControlMessage,
   OpenSessionRequest,
@@ -9,8 +10,8 @@ import type {
 
 /** What a node does to messages, being malicious or unlucky. Undefined fields leave things as they are. */
 export interface Tampering {
-  /** Every message this node sends on a control stream; undefined swallows it. */
-  sends?: (message: ControlMessage) => ControlMessage | undefined;
+  /** Every message this node sends on a control stream, and to whom; undefined swallows it. */
+  sends?: (message: ControlMessage, to: IpAddress) => ControlMessage | undefined;
   /** What it asks another supernode when it opens a session. */
   asks?: (request: OpenSessionRequest) => OpenSessionRequest;
   /** What it makes of another supernode's request before it serves it. */
@@ -25,12 +26,12 @@ export function tampered(under: () => Network, how: () => Tampering): Network {
     remote: real.remote,
     send: (message) => {
       const { sends } = how();
-      const told = sends === undefined ? message : sends(message);
+      const told = sends === undefined ? message : sends(message, real.remote.ip);
       return told === undefined ? 'sent' : real.send(told);
     },
     offer: (message) => {
       const { sends } = how();
-      const told = sends === undefined ? message : sends(message);
+      const told = sends === undefined ? message : sends(message, real.remote.ip);
       return told !== undefined && real.offer(told);
     },
     listen: (listener) => real.listen(listener),
