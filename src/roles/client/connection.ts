@@ -25,6 +25,7 @@ import { Retirement } from './retirement.js';
 import { BY_HAND, type Leaving, Rotation } from './rotation.js';
 import { Seeker } from './seeker.js';
 import { Standby, type TunnelWish } from './standby.js';
+import { checkStep } from './steps.js';
 import type { HeldTunnel } from './tunnel.js';
 import { Tunnels } from './tunnels.js';
 
@@ -84,7 +85,7 @@ export class Connection {
   constructor(private readonly deps: ConnectionDeps) {
     const { config, ports } = deps;
     const { clock, log } = ports;
-    this.tunnels = new Tunnels(config, ports.dataplane, () => supernodeExemptions(deps.supernodes()));
+    this.tunnels = new Tunnels(config, ports.dataplane, () => supernodeExemptions(deps.supernodes()), log);
     this.#record = new ClientRecord(ports.store.facts, log);
     this.#penalties = new Penalties(clock);
     this.#pulses = new Pulses(ports, this.tunnels, (...news) => this.#pulseChanged(...news));
@@ -742,6 +743,7 @@ export class Connection {
   }
 
   #become(phase: Phase, why: VpndError | undefined, change: string): void {
+    checkStep(this.deps.ports.log, 'connection', this.#phase, phase);
     this.#phase = phase;
     this.#why = why;
     this.#changed(change);

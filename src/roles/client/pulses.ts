@@ -3,6 +3,7 @@ import type { SessionId } from '../../model/ids.js';
 import { type Millis, ms } from '../../model/time.js';
 import type { ForwardingPorts } from '../ports.js';
 import { Monitor } from './monitor.js';
+import { checkStep } from './steps.js';
 import type { HeldTunnel } from './tunnel.js';
 import type { Tunnels } from './tunnels.js';
 
@@ -11,7 +12,7 @@ export class Pulses {
   readonly #monitors = new Map<number, Monitor>();
 
   constructor(
-    private readonly ports: Pick<ForwardingPorts, 'clock' | 'dataplane' | 'reach'>,
+    private readonly ports: Pick<ForwardingPorts, 'clock' | 'dataplane' | 'log' | 'reach'>,
     private readonly tunnels: Tunnels,
     private readonly changed: (session: SessionId, pulse: Pulse, before: Pulse) => void,
   ) {}
@@ -20,7 +21,10 @@ export class Pulses {
     const { clock, dataplane, reach } = this.ports;
     const { slot, device, held } = tunnel;
     this.unwatch(slot);
-    const changed = (pulse: Pulse, before: Pulse) => this.changed(held.session, pulse, before);
+    const changed = (pulse: Pulse, before: Pulse) => {
+      checkStep(this.ports.log, 'pulse', before, pulse);
+      this.changed(held.session, pulse, before);
+    };
     this.#monitors.set(slot, new Monitor({ clock, dataplane, reach, device, inner: held.inner, changed }));
   }
 

@@ -1,10 +1,12 @@
 import type { ClientConfig } from '../../config/types.js';
 import type { DataPlane, Reconciliation } from '../../core/ports/dataplane.js';
+import type { Log } from '../../core/ports/log.js';
 import type { InterfaceName, Unit, UnitId } from '../../model/dataplane.js';
 import { unitIdOf } from '../../model/dataplane.js';
 import type { SessionId } from '../../model/ids.js';
 import type { WireGuardKeyPair } from '../../model/keys.js';
 import type { Exemption } from './exemptions.js';
+import { checkStep } from './steps.js';
 import { type HeldTunnel, hasSession, type Tunnel, tunnelUnits } from './tunnel.js';
 
 /** The active one, its standby, and one that retires or is being made. */
@@ -24,6 +26,7 @@ export class Tunnels {
     private readonly config: ClientConfig,
     private readonly dataplane: DataPlane,
     private readonly exempt: () => readonly Exemption[],
+    private readonly log: Log,
   ) {}
 
   all(): readonly Tunnel[] {
@@ -64,6 +67,13 @@ export class Tunnels {
 
   /** In memory only; `commit` brings it to the kernel. */
   put(tunnel: Tunnel): void {
+    const before = this.#slots.get(tunnel.slot);
+    if (tunnel.held !== undefined) {
+      checkStep(this.log, 'tunnel', before?.held === undefined ? 'none' : before.use, tunnel.use);
+      if (before !== undefined && hasSession(before) && hasSession(tunnel)) {
+        checkStep(this.log, 'path', wayOf(before), wayOf(tunnel));
+      }
+    }
     this.#slots.set(tunnel.slot, tunnel);
   }
 
@@ -121,6 +131,9 @@ export class Tunnels {
     };
   }
 }
+
+/** The way its packets take, as docs/sessions.md names it. */
+const wayOf = (tunnel: HeldTunnel): string => (tunnel.carriedAt === undefined ? tunnel.held.path : 'stream');
 
 /** Both are made by `tunnelUnits`, with their fields in the same order. */
 const same = (a: Unit | undefined, b: Unit): boolean => a !== undefined && JSON.stringify(a) === JSON.stringify(b);
