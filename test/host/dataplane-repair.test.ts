@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { createLab, type Host } from '../../chaos/lab/index.js';
 import type { UnitId } from '../../src/model/dataplane.js';
 import { openOnHost } from '../support/namespace-dataplane.js';
-import { at, cidrs, device, egress, fullTunnel, keyPair, peer, port, relay } from '../support/namespace-units.js';
+import { at, cidrs, device, egress, fullTunnel, ip, keyPair, peer, port, relay } from '../support/namespace-units.js';
 
 t.setTimeout(900_000);
 
@@ -79,6 +79,78 @@ t.test('what somebody else takes away or changes is put right, and named', async
   await on.nft('delete table ip vpnd_supernode');
   await plane.apply({ put: [relay(40_003)] });
   t.same((await plane.reconcile([...UNITS, relay(40_003)])).removed, []);
+});
+
+const PIN = { from: at('198.51.100.9', 40_001), to: at('203.0.113.10', 4500) };
+const TUNNELS = [
+  device('wg-a', { addresses: cidrs('10.200.0.2/32', 'fd7a:7670:6e64::2/128') }),
+  device('wg-b', { privateKey: keyPair(4).privateKey, addresses: cidrs('10.200.0.3/32') }),
+  device('wg-c', { privateKey: keyPair(5).privateKey, addresses: cidrs('10.200.0.4/32') }),
+  fullTunnel('wg-a', { pin: PIN }),
+  fullTunnel('wg-b', { use: 'standby', table: 51_821, sources: [ip('10.200.0.3')], exempt: [] }),
+  fullTunnel('wg-c', { use: 'dead', table: 51_822, sources: [ip('10.200.0.4')], exempt: [], ipv6: 'block' }),
+];
+
+t.test('what tunnels are used for, and pins, are put right', async (t) => {
+  const on = await host(t);
+  const plane = await open(on, { owner: 'client' });
+  await plane.reconcile(TUNNELS);
+  const pinTable = 'inet vpnd_client_pin_51820';
+  const all = ['full-tunnel/wg-a', 'full-tunnel/wg-b', 'full-tunnel/wg-c'];
+  const [a, b, c] = all.map((id) => [id]);
+  const damages: readonly (readonly [string, () => Promise<unknown>, readonly string[] | undefined, number?])[] = [
+    ['the rule that makes it active', () => on.ip('rule del priority 6130'), a],
+    ['the same for IPv6', () => on.exec(['ip', '-6', 'rule', 'del', 'priority', '6130']), a],
+    [
+      'another made active',
+      () => on.ip('rule add lookup 51821 priority 6130 protocol 118', 'rule del lookup 51820 priority 6130'),
+      a,
+      1,
+    ],
+    ['everything held', () => on.ip('rule add unreachable priority 6130 protocol 118'), [], 1],
+    ['what is bound to the standby', () => on.ip('rule del from 10.200.0.3'), b],
+    ['the LAN', () => on.ip('rule del to 192.168.0.0/16'), a],
+    ['an end of the pin', () => on.ip('rule del to 203.0.113.10'), a],
+    ['the routes of the standby', () => on.ip('route flush table 51821'), b],
+    ['the routes of the dead one', () => on.ip('route flush table 51822'), c],
+    ['the pin', () => on.nft(`delete table ${pinTable}`), a],
+    ['the rules of the pin', () => on.nft(`flush chain ${pinTable} pin`), a],
+    ['a rule more in the pin', () => on.nft(`insert rule ${pinTable} pin accept`), a],
+    ['the counts of the pin', () => on.nft(`reset counters table ${pinTable}`), []],
+    ['a pin that nobody wants', () => on.nft('table inet vpnd_client_pin_99 { chain c { counter; }; }'), [], 1],
+    ['what refuses for the dead one', () => on.nft('flush chain inet vpnd_client dead'), all],
+    ['a device that stands by', () => on.ip('link del wg-b'), ['device/wg-b', 'full-tunnel/wg-b']],
+    ['the active device', () => on.ip('link del wg-a'), ['device/wg-a', 'full-tunnel/wg-a']],
+  ];
+  for (const [what, damage, expected, gone = 0] of damages) {
+    await damage();
+    const { repaired, removed } = await plane.reconcile(TUNNELS);
+    t.same([...repaired].sort(), [...(expected ?? [])].sort(), what);
+    t.equal(removed.length, gone, `${what}: ${removed.join(', ')}`);
+    t.same(await plane.reconcile(TUNNELS), { repaired: [], removed: [] }, `${what}, once more`);
+  }
+  t.match(await plane.observePins(), [{ device: 'wg-a', fromPackets: 0, toPackets: 0 }]);
+});
+
+t.test('a restarted process keeps what a pin has counted', async (t) => {
+  const on = await host(t);
+  const first = await open(on, { owner: 'client' });
+  await first.reconcile(TUNNELS);
+  const port = (await on.exec(['wg', 'show', 'wg-a', 'listen-port'])).trim();
+  // As if from the pin's new end: the host sends it to itself.
+  await on.ip(`addr add ${PIN.to.ip}/32 dev lo`);
+  const send = `import socket; s=socket.socket(2,2); s.bind(("${PIN.to.ip}",${PIN.to.port})); s.sendto(b"x",("127.0.0.1",${port}))`;
+  await on.exec(['python3', '-c', send]);
+  t.match(await first.observePins(), [{ fromPackets: 0, toPackets: 1 }]);
+  await first.crash();
+  const second = await open(on, { owner: 'client' });
+  t.same(await second.reconcile(TUNNELS), { repaired: [], removed: [] });
+  t.match(await second.observePins(), [{ fromPackets: 0, toPackets: 1 }]);
+  await on.nft('table inet vpnd_exit_pin_7 { chain c { counter; }; }; table inet vpnd_client_pin_mine { }');
+  t.ok((await second.reconcile([])).removed.some((line) => line.includes('vpnd_client_pin_51820')));
+  t.same(await second.inventory(), []);
+  const rest = await on.exec(['nft', 'list', 'tables']);
+  t.match(rest, /vpnd_exit_pin_7[\s\S]*vpnd_client_pin_mine/, 'what only looks like ours stays');
 });
 
 t.test('residue goes, foreign state stays', async (t) => {
