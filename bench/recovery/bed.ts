@@ -1,14 +1,19 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Home } from '../../chaos/lab/index.js';
 import {
+  activeSession,
   Fleet,
+  isUp,
   monotonicMs,
   type OverlayNode,
   type PacketRecord,
   PacketTrain,
+  standbySession,
+  statusOf,
   Transfer,
+  withStandby,
 } from '../../chaos/overlay/index.js';
-import type { NodeStatus, SessionStatus } from '../../src/gen/vpnd/v1/admin_pb.js';
+import type { NodeStatus } from '../../src/gen/vpnd/v1/admin_pb.js';
 import { Path, Privacy } from '../../src/gen/vpnd/v1/types_pb.js';
 import type { Sample } from './event.js';
 
@@ -26,7 +31,6 @@ export interface Standing {
   readonly standbyExit: string;
 }
 
-const READY_LIMIT_MS = 90_000;
 const CALL_LIMIT_MS = 60_000;
 /** Traffic before the event: what the longest gap is when nothing happens. */
 const QUIET_MS = 1500;
@@ -105,7 +109,7 @@ export class Bed {
     const { api } = this.node(client);
     const privacy = stance.path === 'private' ? Privacy.PRIVATE : Privacy.AUTO;
     const signal = AbortSignal.timeout(CALL_LIMIT_MS);
-    const before = active(await api.status());
+    const before = activeSession(await api.status());
     const fits = before?.state === 'up' && this.#privacy.get(client) === privacy;
     if (!fits) {
       await api.down();
@@ -113,24 +117,21 @@ export class Bed {
       this.#privacy.set(client, privacy);
     }
     const wanted = { direct: [Path.DIRECT], relay: [Path.RELAY, Path.RELAY2], private: [Path.RELAY2] }[stance.path];
-    await this.#waitFor(client, (status) => {
-      const [one, other] = [active(status), standby(status)];
-      return one?.state === 'up' && other?.state === 'up';
-    });
-    const now = active(await api.status());
+    await withStandby(this.node(client));
+    const now = activeSession(await api.status());
     if (stance.path !== 'private' && now !== undefined && !wanted.includes(now.path)) {
       await api.setPath({ path: stance.path === 'direct' ? Path.DIRECT : Path.RELAY }, signal);
     }
-    const status = await this.#waitFor(client, (seen) => {
-      const one = active(seen);
-      return one?.state === 'up' && wanted.includes(one.path) && standby(seen)?.state === 'up';
+    const status = await statusOf(this.node(client), (seen) => {
+      const one = activeSession(seen);
+      return isUp(one) && wanted.includes(one.path) && isUp(standbySession(seen));
     });
     return this.standing(status);
   }
 
   standing(status: NodeStatus): Standing {
     const name = (id = '') => this.names.get(id) ?? `nobody (${id})`;
-    const [one, other] = [active(status), standby(status)];
+    const [one, other] = [activeSession(status), standbySession(status)];
     return { exit: name(one?.exitId), relay: name(one?.supernodeId), standbyExit: name(other?.exitId) };
   }
 
@@ -159,6 +160,7 @@ export class Bed {
       recoveredMs: record.recoveredAfter(at) ?? Number.POSITIVE_INFINITY,
       sent: record.sent,
       lost: record.lost,
+      lostAtMs: record.lostAt(at),
       gapMs: record.longestGap(at),
       instrumentPauseMs: record.longestPause(at),
       quietGapMs: record.longestGap(0, at - 20),
@@ -177,25 +179,4 @@ export class Bed {
   async close(): Promise<void> {
     await this.fleet.close();
   }
-
-  async #waitFor(client: string, fits: (status: NodeStatus) => boolean): Promise<NodeStatus> {
-    const giveUp = Date.now() + READY_LIMIT_MS;
-    for (;;) {
-      const status = await this.node(client).api.status();
-      if (fits(status)) return status;
-      if (Date.now() > giveUp) throw new Error(`${client} was not ready in time: ${told(status)}`);
-      await pause(100);
-    }
-  }
 }
-
-export const active = (status: NodeStatus): SessionStatus | undefined =>
-  status.sessions.find(({ use }) => use === 'active' || use === '');
-
-export const standby = (status: NodeStatus): SessionStatus | undefined =>
-  status.sessions.find(({ use }) => use === 'standby');
-
-const told = ({ sessions, problems }: NodeStatus): string =>
-  [...sessions.map(({ use, state, path, lastChange }) => `${use} ${state} ${Path[path]} (${lastChange})`), ...problems]
-    .join('; ')
-    .slice(0, 500) || 'no session';

@@ -9,6 +9,8 @@ export interface Sample {
   readonly recoveredMs: number;
   readonly sent: number;
   readonly lost: number;
+  /** When those were sent that got lost, from the event's begin. */
+  readonly lostAtMs?: readonly number[];
   /** The longest time between two answers, from the event on. */
   readonly gapMs: number;
   /** The same of the packets as the instrument sent them. */

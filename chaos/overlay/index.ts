@@ -1,3 +1,5 @@
+export type { Home, Host } from '../lab/index.js';
+export { activeSession, isUp, standbySession, statusOf, withStandby } from './client-view.js';
 export { freezeDaemon, freezeMachine, killMachine, thawDaemon, thawMachine } from './faults.js';
 export { Fleet, type FleetOptions, type PeerSpec, type SupernodeSpec } from './fleet.js';
 export { download, type FirstPacket, firstPackets } from './measure.js';

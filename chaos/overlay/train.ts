@@ -71,6 +71,11 @@ export class PacketRecord {
     return this.raw.sentAt.filter((at, n) => at >= from && at <= to && this.raw.answeredAt[n] === null).length;
   }
 
+  /** When the lost ones were sent, from a moment on counted in milliseconds from it. */
+  lostAt(from: number): readonly number[] {
+    return this.raw.sentAt.filter((_, n) => this.raw.answeredAt[n] === null).map((at) => Math.round(at - from));
+  }
+
   /** The longest time without an answer that touches this span; the train's own beginning and end do not count. */
   longestGap(from = Number.NEGATIVE_INFINITY, to = Number.POSITIVE_INFINITY): number {
     return this.#gaps(this.#answers)
