@@ -53,11 +53,13 @@ export class Rotation {
     if (active === undefined || active.holds || wish === undefined) {
       throw new VpndError('no-session', 'there is no tunnel to rotate; see vpnd up');
     }
-    if (wish.exit !== undefined && !leave.leaveSupernode) {
+    const byHand = leave === BY_HAND;
+    if (wish.exit !== undefined && byHand) {
       throw new VpndError('no-exit', 'one exit was asked for by name: vpnd up asks for another');
     }
     const leaving = leave.leaveSupernode ? active.held.supervisor : undefined;
-    const avoid = leave.leaveSupernode ? leave.avoidExits : [active.held.exit, ...leave.avoidExits];
+    // A supernode names the exits that will not do: where it is only about the way, the same one will.
+    const avoid = byHand ? [active.held.exit] : leave.avoidExits;
     const next = (await standby.ready(avoid, leaving)) ?? (await this.#openBeside(wish, avoid, leaving));
     await this.deps.over(next, leave.urgent ? 'dead' : 'retiring', 'rotated', reason);
   }
