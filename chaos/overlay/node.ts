@@ -76,7 +76,8 @@ export class OverlayNode {
   /** SIGTERM; answers with what the daemon said on its way out. */
   async stop(): Promise<string[]> {
     const before = this.process.lines('stdout').length;
-    await this.process.stop(15_000);
+    // Longer than a supernode gives its sessions to go elsewhere.
+    await this.process.stop(30_000);
     return this.process.lines('stdout').slice(before);
   }
 

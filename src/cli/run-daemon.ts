@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import type { DaemonConfig } from '../config/types.js';
 import { formatDuration } from '../config/values.js';
 import type { Log } from '../core/ports/log.js';
@@ -52,9 +53,12 @@ export async function runDaemon(config: DaemonConfig, io: Io): Promise<void> {
   });
   const stopCrashing = crashLoudly(log, io);
   const life = lifecycle(systemClock());
+  let isAnnounced = false;
   const stopping: StopReport = {
     failed: (name, err) => log.error(`stopping ${name} failed`, { err }),
-    slow: (name) => io.out(`vpnd ${config.role} stopping: waits for ${name}; a second signal ends it at once\n`),
+    slow: (name) => {
+      if (!isAnnounced) io.out(`vpnd ${config.role} stopping: waits for ${name}; a second signal ends it at once\n`);
+    },
   };
   const attempt: Attempt = { cameToNothing: false };
   const signals = watchSignals(io);
@@ -68,7 +72,9 @@ export async function runDaemon(config: DaemonConfig, io: Io): Promise<void> {
       announce(role, config, io, signals.first, log);
       await signals.first;
       log.info('stopping');
-      io.out(`vpnd ${config.role} stopping${awaited(config, await sessionsOf(role))}\n`);
+      const waits = await awaited(config, role);
+      isAnnounced = waits !== '';
+      io.out(`vpnd ${config.role} stopping${waits}\n`);
     }
   } catch (thrown) {
     attempt.cameToNothing = true;
@@ -188,17 +194,15 @@ function once(task: () => Promise<void>): () => Promise<void> {
   };
 }
 
-async function sessionsOf(role: RunningRole): Promise<number> {
-  try {
-    return (await role.local.status()).sessions?.length ?? 0;
-  } catch {
-    return 0;
-  }
-}
-
-/** What a stop takes its time for, where that is known beforehand. */
-function awaited(config: DaemonConfig, sessions: number): string {
-  if (config.role !== 'supernode' || config.drainTimeout === 0 || sessions === 0) return '';
+/** What a stop takes its time for, where that is known beforehand; '' where it is not, or not known at once. */
+async function awaited(config: DaemonConfig, role: RunningRole): Promise<string> {
+  if (config.role !== 'supernode' || config.drainTimeout === 0) return '';
+  const status = await Promise.race([
+    role.local.status().catch(() => undefined),
+    pause(500, undefined, { ref: false }),
+  ]);
+  const sessions = status?.sessions?.length ?? 0;
+  if (sessions === 0) return '';
   const count = `${sessions} session${sessions === 1 ? '' : 's'}`;
   return `: ${count} may go over to other supernodes, for ${formatDuration(config.drainTimeout)} at most; a second signal ends it at once`;
 }

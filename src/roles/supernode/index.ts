@@ -263,9 +263,10 @@ export async function startSupernode(
       info: (_peer, question) => questions.answer(question),
       news: (peer, news) => {
         if (peer.role === 'client' && news.kind === 'session-closed') {
+          const isHere = front.all().some((one) => one.session === news.session && one.client === peer.id);
           void front
             .closeFor(peer.id, news.session, news.reason)
-            .then(() => history.record('session-closed', 'its client here has left', news.session))
+            .then(() => isHere && history.record('session-closed', 'its client here has left', news.session))
             .catch((thrown: unknown) => log.warn('a session was not closed', { session_id: news.session, err: thrown }))
             .finally(() => changes.notify());
         } else if (peer.role === 'client' && news.kind === 'session-handshake') {
