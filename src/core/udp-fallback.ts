@@ -9,7 +9,7 @@ export interface WayFacts {
   readonly sinceChange: Millis;
   /** Whether anything came back through the tunnel since then: a handshake, or bytes. */
   readonly passes: boolean;
-  /** Whether signed UDP probes reach the supernode; undefined before one was tried. */
+  /** Whether signed UDP probes reach the supernode, as found out since the change; undefined before that. */
   readonly udp: 'through' | 'blocked' | undefined;
   /** Whether the stream to the session's supernode is up. */
   readonly streamUp: boolean;

@@ -184,7 +184,7 @@ t.test('strangers’ datagrams to the relay port are dropped', async (t) => {
 });
 
 t.test('what a client may send and get is limited; the rest is dropped and not kept', async (t) => {
-  const world = await carriedSession({ limits: { packetsPerSecond: 100 } });
+  const world = await carriedSession({ limits: { packetsPerSecond: 800 } });
   world.wireguardSends(0);
   await world.clock.advance(2_000);
   for (let n = 1; n <= 500; n++) {
@@ -200,10 +200,17 @@ t.test('what a client may send and get is limited; the rest is dropped and not k
   await world.clock.advance(50);
   t.equal(world.sent.length, 1 + 200);
 
-  const narrow = await carriedSession({ limits: { bytesPerSecond: 640 } });
+  const narrow = await carriedSession({ limits: { bytesPerSecond: 5_120 } });
   for (let n = 0; n < 50; n++) narrow.wireguardSends(n);
   await narrow.clock.advance(50);
   t.equal(narrow.sent.length, 10, 'bytes count, too');
+
+  const crowded = await carriedSession({ limits: { packetsPerSecond: 800, shares: 1 / 2 } });
+  crowded.wireguardSends(0);
+  await crowded.clock.advance(2_000);
+  for (let n = 0; n < 500; n++) crowded.wireguardSends(n);
+  await crowded.clock.advance(50);
+  t.equal(crowded.sent.length, 1 + 50, 'all clients together have a limit, too');
 });
 
 t.test('a client that does not read loses datagrams, and nothing is buffered for it', async (t) => {

@@ -1,4 +1,5 @@
 import type { Pulse } from '../../core/liveness.js';
+import { sleep } from '../../core/ports/clock.js';
 import { decideWay } from '../../core/udp-fallback.js';
 import type { Bytes } from '../../model/bytes.js';
 import type { EventCode } from '../../model/event.js';
@@ -8,13 +9,17 @@ import { type Millis, ms, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import type { Carrier, openCarrier } from './carrier.js';
+import { probeTunnel } from './monitor.js';
 import { type HeldTunnel, hasSession } from './tunnel.js';
 import type { Tunnels } from './tunnels.js';
 
 export type OpenCarrier = (options: Parameters<typeof openCarrier>[0]) => Promise<Carrier>;
 
-/** What left the stream for UDP has this long to hear something. */
-const TRIAL: Millis = seconds(3);
+/** What left the stream for UDP shows by this many probes whether it hears anything. */
+const TRIALS = 2;
+/** How long a supernode may take to put relays under a path that was granted direct. */
+const RELAYED_LIMIT: Millis = seconds(3);
+const RELAYED_LOOK: Millis = ms(50);
 /** What is under way inside the stream still arrives. */
 const LATE: Millis = seconds(2);
 
@@ -23,6 +28,8 @@ interface Carried {
   readonly supervisor: PeerId;
   readonly carrier: Carrier;
   readonly since: Millis;
+  /** Whether UDP was probed since then: what was known before was wrong, or is of yesterday. */
+  probed: boolean;
 }
 
 export interface CarriageDeps {
@@ -46,20 +53,33 @@ export class Carriage {
 
   constructor(private readonly deps: CarriageDeps) {}
 
-  /** False where it cannot be: the path is direct from the start, or the supernode's stream is away. */
+  /** False where it cannot be: the supernode's stream is away, or it has no relay for a session that was granted direct. */
   async carry(tunnel: HeldTunnel): Promise<boolean> {
     const { slot, held } = tunnel;
     const { supervisor, session } = held;
     if (this.#carried.has(slot)) return true;
-    if (supervisor === undefined || held.relay === undefined || this.deps.lineTo(supervisor) === undefined)
-      return false;
+    const line = supervisor && this.deps.lineTo(supervisor);
+    if (supervisor === undefined || line === undefined) return false;
+    if (held.relay === undefined && !(await this.#relayed(tunnel))) return false;
     const carrier = await this.deps.open({ session, line: () => this.deps.lineTo(supervisor) });
     const now = this.deps.tunnels.get(slot);
     if (now?.held?.session !== session || this.#carried.has(slot)) {
       carrier.close();
       return this.#carried.has(slot);
     }
-    this.#carried.set(slot, { session, supervisor, carrier, since: this.deps.ports.clock.monotonic() });
+    const one: Carried = {
+      session,
+      supervisor,
+      carrier,
+      since: this.deps.ports.clock.monotonic(),
+      probed: false,
+    };
+    this.#carried.set(slot, one);
+    void line.vouch().then((through) => {
+      // Probes pass and WireGuard did not: such networks are asked again, but not at once.
+      if (through) this.#failures = Math.max(this.#failures, 1);
+      one.probed = true;
+    });
     this.deps.tunnels.put({ ...now, carriedAt: carrier.endpoint, pin: undefined });
     await this.deps.tunnels.commit();
     this.deps.ports.metrics.tunnelChanges.inc({ what: 'path-stream' });
@@ -100,7 +120,7 @@ export class Carriage {
         way: 'stream',
         sinceChange: ms(clock.monotonic() - one.since),
         passes: this.deps.pulse(slot) === 'alive',
-        udp: line?.udp(),
+        udp: one.probed ? line?.udp() : undefined,
         streamUp: line !== undefined,
         failures: this.#failures,
       });
@@ -128,9 +148,37 @@ export class Carriage {
     await this.deps.tunnels.commit();
     clock.after(LATE, () => one.carrier.close());
     this.deps.happened('path-relay', 'UDP gets through again', session);
-    clock.after(TRIAL, () => {
-      this.#failures = this.deps.pulse(slot) === 'alive' ? 0 : this.#failures + 1;
-    });
+    void this.#tried(slot, tunnel);
+  }
+
+  /** Whether UDP is what its probes said. */
+  async #tried(slot: number, { held }: HeldTunnel): Promise<void> {
+    for (let n = 0; n < TRIALS; n++) {
+      if ((await probeTunnel(this.deps.ports.reach, held.inner)) !== undefined) {
+        this.#failures = 0;
+        return;
+      }
+    }
+    const now = this.deps.tunnels.get(slot);
+    if (now === undefined || !hasSession(now) || now.held.session !== held.session) return;
+    this.#failures++;
+    await this.carry(now).catch((err: unknown) => this.deps.ports.log.warn('a tunnel could not be carried', { err }));
+  }
+
+  /** A session that was granted direct gets relays, which alone can be played inside a stream. */
+  async #relayed({ slot, held }: HeldTunnel): Promise<boolean> {
+    const { clock } = this.deps.ports;
+    const { session, supervisor } = held;
+    const reason = 'no UDP gets through to the exit';
+    if (!this.deps.tell(supervisor, { kind: 'session-path', session, path: 'relay', reason })) return false;
+    const until = clock.monotonic() + RELAYED_LIMIT;
+    while (clock.monotonic() < until) {
+      const now = this.deps.tunnels.get(slot)?.held;
+      if (now?.session !== session) return false;
+      if (now.relay !== undefined) return true;
+      await sleep(clock, RELAYED_LOOK);
+    }
+    return false;
   }
 
   /** What was learned of another network says nothing about this one. */

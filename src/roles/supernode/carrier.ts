@@ -23,9 +23,17 @@ export interface CarrierLimits {
   /** Of one client, each way. */
   readonly packetsPerSecond: number;
   readonly bytesPerSecond: number;
+  /** All of them together are allowed so many clients' worth. */
+  readonly shares: number;
 }
 
-export const CARRIER_LIMITS: CarrierLimits = { sessions: 64, packetsPerSecond: 4_000, bytesPerSecond: 5_000_000 };
+/** 80 Mbit/s for one, which takes a third of a core. */
+export const CARRIER_LIMITS: CarrierLimits = {
+  sessions: 64,
+  packetsPerSecond: 10_000,
+  bytesPerSecond: 10_000_000,
+  shares: 2,
+};
 
 export interface CarrierDeps {
   readonly clock: Clock;
@@ -66,6 +74,7 @@ export class Carrier {
   readonly #limits: CarrierLimits;
   readonly #carried = new Map<SessionId, Carried>();
   readonly #budgets = new Map<PeerId, Budget>();
+  readonly #total: Budget;
   /** Where relay ports' peers are, for the kernel to start with. */
   readonly #learned = new Map<Port, { readonly session: SessionId; readonly endpoint: Endpoint }>();
   readonly #switches: RateLimiter;
@@ -74,6 +83,7 @@ export class Carrier {
 
   constructor(private readonly deps: CarrierDeps) {
     this.#limits = { ...CARRIER_LIMITS, ...deps.limits };
+    this.#total = this.#newBudget(this.#limits.shares);
     // Each switch costs the kernel two transactions.
     this.#switches = new RateLimiter({ perMinute: 12, burst: 6, maxKeys: 4_096 }, deps.clock);
     this.#refusals = new RateLimiter({ perMinute: 1, burst: 1, maxKeys: 1 }, deps.clock);
@@ -100,8 +110,8 @@ export class Carrier {
     const carried = this.#carried.get(session) ?? this.#begin(client, session);
     if (carried === undefined) return;
     carried.heardByStream();
-    const budget = this.#budgetOf(client).up;
-    for (const packet of packets) if (budget.allows(packet)) carried.fromClient(packet);
+    const own = this.#budgetOf(client).up;
+    for (const packet of packets) if (own.allows(packet) && this.#total.up.allows(packet)) carried.fromClient(packet);
   }
 
   /** The client's stream is gone. */
@@ -137,7 +147,7 @@ export class Carrier {
     if (!this.#switches.allow(client)) return undefined;
     const carried = new Carried(session, client, this.deps, {
       ways: () => this.#waysOf(session),
-      allowsDown: (packet) => this.#budgetOf(client).down.allows(packet),
+      allowsDown: (packet) => this.#budgetOf(client).down.allows(packet) && this.#total.down.allows(packet),
     });
     this.#carried.set(session, carried);
     this.#cancelLook ??= this.deps.clock.after(LOOK, () => this.#look());
@@ -205,10 +215,14 @@ export class Carrier {
   #budgetOf(client: PeerId): Budget {
     const known = this.#budgets.get(client);
     if (known !== undefined) return known;
-    const { clock } = this.deps;
-    const budget = { up: new Allowance(this.#limits, clock), down: new Allowance(this.#limits, clock) };
+    const budget = this.#newBudget(1);
     this.#budgets.set(client, budget);
     return budget;
+  }
+
+  #newBudget(shares: number): Budget {
+    const { clock } = this.deps;
+    return { up: new Allowance(this.#limits, shares, clock), down: new Allowance(this.#limits, shares, clock) };
   }
 
   /** The session's relay ports as they are in force; undefined where it has none. */
@@ -248,14 +262,20 @@ interface Budget {
   readonly down: Allowance;
 }
 
-/** A second's worth may come at once: TCP inside the tunnel sends in bursts. */
+/**
+ * A fraction of a second's worth may come at once. With more, TCP inside the tunnel would find no limit for as long as it
+ * lasts, lose hundreds of datagrams in a row then, and stand still for seconds.
+ */
+const BURST_S = 1 / 8;
+
 class Allowance {
   readonly #packets: TokenBucket;
   readonly #bytes: TokenBucket;
 
-  constructor({ packetsPerSecond, bytesPerSecond }: CarrierLimits, clock: Clock) {
-    this.#packets = new TokenBucket({ perSecond: packetsPerSecond, burst: packetsPerSecond }, clock);
-    this.#bytes = new TokenBucket({ perSecond: bytesPerSecond, burst: bytesPerSecond }, clock);
+  constructor({ packetsPerSecond, bytesPerSecond }: CarrierLimits, shares: number, clock: Clock) {
+    const bucket = (perSecond: number) => new TokenBucket({ perSecond, burst: perSecond * BURST_S }, clock);
+    this.#packets = bucket(packetsPerSecond * shares);
+    this.#bytes = bucket(bytesPerSecond * shares);
   }
 
   allows(packet: Bytes): boolean {
