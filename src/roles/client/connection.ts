@@ -3,31 +3,23 @@ import type { Pulse } from '../../core/liveness.js';
 import { sleep } from '../../core/ports/clock.js';
 import type { Bytes } from '../../model/bytes.js';
 import type { Command, CommandDone, RotatePeer } from '../../model/command.js';
-import type { PeerObservation } from '../../model/dataplane.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import type { EventCode } from '../../model/event.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
-import type { News } from '../../model/messages.js';
 import type { ExitWish, SessionDigest } from '../../model/session.js';
-import { type Instant, type Millis, ms, plus, seconds } from '../../model/time.js';
+import { type Millis, ms, plus, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
-import { Carriage, type OpenCarrier } from './carriage.js';
-import { supernodeExemptions } from './exemptions.js';
-import { openTunnel } from './opening.js';
-import { Paths } from './paths.js';
-import { Penalties } from './penalties.js';
-import { Pulses } from './pulses.js';
-import { ClientRecord } from './record.js';
+import type { OpenCarrier } from './carriage.js';
+import { Keeper } from './keeper.js';
 import { Releases } from './releases.js';
-import { Retirement } from './retirement.js';
 import { BY_HAND, type Leaving, Rotation } from './rotation.js';
 import { Seeker } from './seeker.js';
-import { Standby, type TunnelWish } from './standby.js';
+import { Standby } from './standby.js';
 import { checkStep } from './steps.js';
 import type { HeldTunnel } from './tunnel.js';
-import { Tunnels } from './tunnels.js';
+import type { Tunnels } from './tunnels.js';
 
 export interface ConnectionDeps {
   readonly config: ClientConfig;
@@ -60,14 +52,9 @@ const COMPARE_EVERY: Millis = seconds(10);
  * what retires. A tunnel that dies is replaced without asking anybody; what cannot be replaced holds its traffic.
  */
 export class Connection {
+  readonly keeper: Keeper;
   readonly tunnels: Tunnels;
-  readonly #record: ClientRecord;
-  readonly #paths: Paths;
-  readonly #carriage: Carriage;
   readonly #releases: Releases;
-  readonly #retirement: Retirement;
-  readonly #penalties: Penalties;
-  readonly #pulses: Pulses;
   readonly #standby: Standby;
   readonly #replacement: Seeker;
   readonly #rotation: Rotation;
@@ -85,46 +72,29 @@ export class Connection {
   constructor(private readonly deps: ConnectionDeps) {
     const { config, ports } = deps;
     const { clock, log } = ports;
-    this.tunnels = new Tunnels(config, ports.dataplane, () => supernodeExemptions(deps.supernodes()), log);
-    this.#record = new ClientRecord(ports.store.facts, log);
-    this.#penalties = new Penalties(clock);
-    this.#pulses = new Pulses(ports, this.tunnels, (...news) => this.#pulseChanged(...news));
-    this.#releases = new Releases(clock, {
-      lineTo: (supernode) => deps.lineTo(supernode),
-      tell: (supervisor, news) => this.#tell(supervisor, news),
-    });
-    const keep = () => this.#record.tryKeepTunnels(this.tunnels);
-    this.#paths = new Paths({
-      ports,
-      tunnels: this.tunnels,
-      keep,
-      roundTrip: (slot) => this.#pulses.roundTrip(slot),
+    this.keeper = new Keeper({
+      ...deps,
       privacy: () => this.#wish?.privacy ?? config.privacy,
-      tell: (supervisor, news) => this.#tell(supervisor, news),
-      happened: (code, text, session) => this.#happened(code, text, session),
+      pulseChanged: (...news) => this.#pulseChanged(...news),
+      changed: (text) => this.#changed(text),
     });
-    this.#carriage = new Carriage({
-      ports,
-      tunnels: this.tunnels,
-      open: deps.openCarrier,
-      lineTo: (supernode) => deps.lineTo(supernode),
-      pulse: (slot) => this.#pulses.of(slot),
-      tell: (supervisor, news) => this.#tell(supervisor, news),
-      happened: (code, text, session) => this.#happened(code, text, session),
+    this.tunnels = this.keeper.tunnels;
+    this.#releases = new Releases(clock, {
+      lineTo: deps.lineTo,
+      tell: (supervisor, news) => this.keeper.tell(supervisor, news),
     });
-    this.#retirement = new Retirement(ports, this.tunnels, (slot, reason) => this.#close(slot, reason));
     this.#standby = new Standby({
       ports,
       tunnels: this.tunnels,
-      pulses: this.#pulses,
-      penalties: this.#penalties,
+      pulses: this.keeper.pulses,
+      penalties: this.keeper.penalties,
       supernodes: deps.supernodes,
       lines: deps.lines,
       main: deps.main,
       wantSecond: deps.wantSecond,
       wish: () => (config.standby && !this.#stopped && !this.#rotating ? this.#wish : undefined),
-      open: (what) => this.#open(what),
-      close: (slot, reason) => this.#close(slot, reason),
+      open: (what) => this.keeper.open(what),
+      close: (slot, reason) => this.keeper.close(slot, reason),
       neededNow: () => this.#failOver('a standby came up'),
       happened: deps.happened,
       changed: deps.changed,
@@ -140,9 +110,9 @@ export class Connection {
       main: deps.main,
       wantSecond: deps.wantSecond,
       pause: (why) => this.#pause(why),
-      open: (what) => this.#open(what),
-      close: (slot, reason) => this.#close(slot, reason),
-      over: (...to) => this.#switch(...to),
+      open: (what) => this.keeper.open(what),
+      close: (slot, reason) => this.keeper.close(slot, reason),
+      over: (...to) => this.#over(...to),
     });
     this.#replacement = new Seeker(clock, {
       first: ms(500),
@@ -175,23 +145,11 @@ export class Connection {
     return this.#standby.problem;
   }
 
-  pulse(slot: number): Pulse | undefined {
-    return this.#pulses.of(slot);
-  }
-
-  roundTrip(slot: number): Millis | undefined {
-    return this.#pulses.roundTrip(slot);
-  }
-
-  retiresAt(slot: number): Instant | undefined {
-    return this.#retirement.endsAt(slot);
-  }
-
   /** Take up what a process before this one left. */
   async start(): Promise<void> {
     const { clock, log } = this.deps.ports;
-    this.#wish = this.#record.wish();
-    const recorded = this.#wish === undefined ? [] : this.#record.tunnels();
+    this.#wish = this.keeper.record.wish();
+    const recorded = this.#wish === undefined ? [] : this.keeper.record.tunnels();
     const alive = recorded.filter(({ held }) => held.leaseUntil > clock.now());
     const active = alive.find(({ use }) => use === 'active') ?? alive.find(({ use }) => use === 'standby');
     for (const { slot, held, use } of alive) {
@@ -211,8 +169,8 @@ export class Connection {
     if (active !== undefined) {
       log.info('took up the running session', { session_id: active.held.session, count: found.repaired.length });
       for (const tunnel of this.tunnels.held()) {
-        this.#pulses.watch(tunnel);
-        if (tunnel.use === 'retiring') this.#retirement.begin(tunnel.slot);
+        this.keeper.pulses.watch(tunnel);
+        if (tunnel.use === 'retiring') this.keeper.retirement.begin(tunnel.slot);
       }
       this.#become('up', undefined, 'the daemon was restarted');
       this.#rotation.schedule((reason) => this.rotate(reason));
@@ -220,7 +178,7 @@ export class Connection {
     } else if (this.#wish !== undefined) {
       this.#hold(new VpndError('no-session', 'the session ended while this machine was away', { retryable: true }));
     } else {
-      this.#record.forgetTunnels();
+      this.keeper.record.forgetTunnels();
     }
   }
 
@@ -255,18 +213,18 @@ export class Connection {
       try {
         await this.deps.main().upstream.whenUp(UPSTREAM_LIMIT, both);
         const use = before === undefined ? 'active' : 'standby';
-        const tunnel = await this.#open({ wish, use, signal: both });
+        const tunnel = await this.keeper.open({ wish, use, signal: both });
         try {
-          this.#record.keepWish(wish);
+          this.keeper.record.keepWish(wish);
         } catch (thrown) {
-          await this.#close(tunnel.slot, toVpndError(thrown).code);
-          if (before === undefined) this.#record.forgetWish();
+          await this.keeper.close(tunnel.slot, toVpndError(thrown).code);
+          if (before === undefined) this.keeper.record.forgetWish();
           throw thrown;
         }
         this.#wish = wish;
-        for (const { slot } of busy) await this.#close(slot, 'it was for another wish');
+        for (const { slot } of busy) await this.keeper.close(slot, 'it was for another wish');
         if (before === undefined) this.#started(tunnel);
-        else await this.#switch(tunnel, before.holds ? 'dead' : 'retiring', 'connected', 'another exit was asked for');
+        else await this.#over(tunnel, before.holds ? 'dead' : 'retiring', 'connected', 'another exit was asked for');
       } catch (thrown) {
         if (before === undefined) this.#become('idle', undefined, toVpndError(thrown).message);
         throw thrown;
@@ -285,16 +243,10 @@ export class Connection {
       this.#rotation.cancel();
       this.#standby.end();
       this.#wish = undefined;
-      this.#record.forgetWish();
+      this.keeper.record.forgetWish();
       const wasUp = this.tunnels.held().length > 0;
       const sessions = this.tunnels.held().filter((one) => one.use !== 'dead' && !one.holds);
-      this.#pulses.unwatchAll();
-      this.#retirement.clear();
-      this.#carriage.closeAll();
-      this.#penalties.forget();
-      this.tunnels.dropAll();
-      await this.tunnels.reconcile();
-      this.#record.forgetTunnels();
+      await this.keeper.closeAll();
       const released = await Promise.all(sessions.map(({ held }) => this.#releases.release(held, 'vpnd down')));
       this.#become('idle', undefined, 'vpnd down');
       if (wasUp) this.deps.happened('disconnected', 'vpnd down');
@@ -321,10 +273,10 @@ export class Connection {
     if (path === 'direct' && (this.#wish?.privacy ?? this.deps.config.privacy) === 'private') {
       throw new VpndError('bad-config', 'with --privacy private a session never goes direct');
     }
-    this.#paths.ask(path);
+    this.keeper.paths.ask(path);
     const isThere = (tunnel: HeldTunnel | undefined) => (tunnel?.held.path === 'direct') === (path !== 'relay');
     if (isThere(active)) return;
-    if (!this.#paths.wish(active, path === 'relay' ? 'relay' : 'direct', `asked for by hand: ${path}`)) {
+    if (!this.keeper.paths.wish(active, path === 'relay' ? 'relay' : 'direct', `asked for by hand: ${path}`)) {
       throw new VpndError('closed', 'the supernode of this session is not connected at present', { retryable: true });
     }
     if (path === 'auto') return;
@@ -364,7 +316,7 @@ export class Connection {
       );
     }
     if (desired.kind === 'relay-update') {
-      await this.#paths.move(tunnel, desired);
+      await this.keeper.paths.move(tunnel, desired);
       this.#changed(`path ${this.tunnels.withSession(session)?.held.path ?? desired.path}`);
     } else this.#askedToMove(tunnel, desired);
     return DONE;
@@ -375,11 +327,11 @@ export class Connection {
     if (tunnel === undefined) return;
     const leaseUntil = plus(this.deps.ports.clock.now(), lease);
     this.tunnels.put({ ...tunnel, held: { ...tunnel.held, generation, leaseUntil } });
-    this.#record.tryKeepTunnels(this.tunnels);
+    this.keeper.record.tryKeepTunnels(this.tunnels);
   }
 
   datagrams(session: SessionId, packets: readonly Bytes[], supervisor: PeerId): void {
-    this.#carriage.deliver(session, packets, supervisor);
+    this.keeper.carriage.deliver(session, packets, supervisor);
   }
 
   /** A line came up, or the supernodes changed: what is exempt from the tunnel follows. */
@@ -392,27 +344,16 @@ export class Connection {
 
   /** The network underneath is another, or the machine slept: nothing that was known of paths counts. */
   async networkChanged(why: string): Promise<void> {
-    this.#paths.networkChanged();
-    this.#carriage.networkChanged();
-    this.#penalties.forget();
+    this.keeper.paths.networkChanged();
+    this.keeper.carriage.networkChanged();
+    this.keeper.penalties.forget();
     for (const tunnel of this.tunnels.held()) {
-      if (tunnel.held.path === 'direct') await this.#paths.backToRelay(tunnel, why);
+      if (tunnel.held.path === 'direct') await this.keeper.paths.backToRelay(tunnel, why);
     }
-    this.#pulses.ask();
+    this.keeper.pulses.ask();
     this.#expire();
     if (this.#needsReplacement()) this.#replacement.now();
     this.deps.changed();
-  }
-
-  /** What WireGuard has counted, by slot. */
-  async observe(): Promise<ReadonlyMap<number, PeerObservation>> {
-    const peers = await this.deps.ports.dataplane.observePeers();
-    const seen = new Map<number, PeerObservation>();
-    for (const { slot, device, held } of this.tunnels.held()) {
-      const peer = peers.find((one) => one.device === device && one.publicKey === held.exitKey);
-      if (peer !== undefined) seen.set(slot, peer);
-    }
-    return seen;
   }
 
   /** Leaves the tunnels as they are. */
@@ -424,42 +365,13 @@ export class Connection {
     this.#abort.abort(closed);
     await Promise.all([this.#standby.giveUp(closed), this.#replacement.giveUp(closed)]);
     await this.#turn.catch(() => {});
-    this.#pulses.unwatchAll();
+    this.keeper.pulses.unwatchAll();
     // What stays on record is taken up at the next start, as if `down` had never been said.
-    this.#record.tidy();
-    this.#carriage.closeAll();
+    this.keeper.record.tidy();
+    this.keeper.carriage.closeAll();
   }
 
   // ——— tunnels come and go
-
-  async #open(what: TunnelWish): Promise<HeldTunnel> {
-    this.#retirement.makeRoom();
-    const tunnel = await openTunnel(
-      {
-        ports: this.deps.ports,
-        baseKey: this.deps.baseKey,
-        tunnels: this.tunnels,
-        keep: () => this.#record.keepTunnels(this.tunnels),
-        close: (supervisor, session, reason) => this.#tell(supervisor, { kind: 'session-closed', session, reason }),
-        carry: (one) => this.#carriage.carry(one),
-        granted: ({ held, use }) => {
-          if (use === 'active') this.#changed(`exit ${shortId(held.exit)} was granted`);
-        },
-      },
-      {
-        wish: what.wish,
-        use: what.use,
-        probe: what.use !== 'active',
-        line: what.line ?? this.deps.main(),
-        avoidExits: what.avoidExits ?? [],
-        avoidSupernodes: what.avoidSupernodes ?? [],
-        signal: what.signal,
-      },
-    );
-    this.#record.tryKeepTunnels(this.tunnels);
-    this.#pulses.watch(tunnel);
-    return tunnel;
-  }
 
   #started(tunnel: HeldTunnel): void {
     const { exit, path, session } = tunnel.held;
@@ -470,55 +382,11 @@ export class Connection {
     this.#standby.begin();
   }
 
-  /** The one step of every change: another tunnel carries the traffic from here on. */
-  async #switch(to: HeldTunnel, old: 'retiring' | 'dead', code: EventCode, reason: string): Promise<void> {
-    const { dataplane, metrics } = this.deps.ports;
-    const from = this.tunnels.active();
-    const next = this.tunnels.withSession(to.held.session);
-    if (next === undefined)
-      throw new VpndError('closed', 'the new tunnel was taken down meanwhile', { retryable: true });
-    if (from !== undefined) this.tunnels.put({ ...from, use: old });
-    this.tunnels.put({ ...next, use: 'active' });
-    this.#retirement.forget(next.slot);
-    try {
-      await this.tunnels.commit();
-    } catch (thrown) {
-      this.deps.ports.log.warn('the change of tunnels failed; it is tried again', { err: thrown });
-      await this.tunnels.reconcile();
-    }
-    if (from !== undefined) {
-      this.#retirement.begin(from.slot);
-      if (old === 'dead') {
-        this.#pulses.unwatch(from.slot);
-        void dataplane.resetConnections([from.held.inner.ipv4, from.held.inner.ipv6]);
-        if (!from.holds)
-          this.#tell(from.held.supervisor, { kind: 'session-closed', session: from.held.session, reason: code });
-      }
-    }
-    this.#record.tryKeepTunnels(this.tunnels);
-    const exit = shortId(next.held.exit);
-    const text = `${code === 'failed-over' ? 'failed over' : code === 'rotated' ? 'rotated' : 'connected'} to exit ${exit} over ${next.held.path}: ${reason}`;
+  async #over(to: HeldTunnel, old: 'retiring' | 'dead', code: EventCode, reason: string): Promise<void> {
+    const text = await this.keeper.over(to, old, code, reason);
     this.#become('up', undefined, text);
-    this.deps.happened(code, text, next.held.session);
-    metrics.tunnelChanges.inc({ what: code });
-    this.#rotation.schedule((reason) => this.rotate(reason));
+    this.#rotation.schedule((why) => this.rotate(why));
     this.#standby.begin();
-  }
-
-  async #close(slot: number, reason: string): Promise<void> {
-    const tunnel = this.tunnels.get(slot);
-    if (tunnel === undefined) return;
-    this.#pulses.unwatch(slot);
-    this.#retirement.forget(slot);
-    this.#carriage.close(slot);
-    this.tunnels.drop(slot);
-    if (tunnel.held !== undefined && tunnel.use !== 'dead' && !tunnel.holds) {
-      const { session, supervisor } = tunnel.held;
-      this.#tell(supervisor, { kind: 'session-closed', session, reason });
-    }
-    await this.tunnels.commit().catch((err: unknown) => this.deps.ports.log.warn('a tunnel is still there', { err }));
-    this.#record.tryKeepTunnels(this.tunnels);
-    this.deps.changed();
   }
 
   /** The active session is over, the wish is not: a tunnel that is ready takes over, or the traffic is held. */
@@ -532,10 +400,10 @@ export class Connection {
     });
     this.deps.ports.metrics.tunnelChanges.inc({ what: 'lost' });
     this.tunnels.put({ ...active, holds: true });
-    this.#pulses.unwatch(active.slot);
+    this.keeper.pulses.unwatch(active.slot);
     if (this.#failOver(why.message)) return;
     this.tunnels.commit().catch((err: unknown) => this.deps.ports.log.warn('a lost tunnel stays', { err }));
-    this.#record.tryKeepTunnels(this.tunnels);
+    this.keeper.record.tryKeepTunnels(this.tunnels);
     this.#hold(why);
   }
 
@@ -553,7 +421,7 @@ export class Connection {
     if (tunnel === undefined || this.#stopped) return;
     if (tunnel.use === 'active') this.#activePulse(tunnel, pulse, before);
     else if (pulse === 'dead') this.#spareDied(tunnel);
-    else if (pulse === 'alive' && this.#pulses.activeIsDead()) this.#failOver('nothing came back from the exit');
+    else if (pulse === 'alive' && this.keeper.pulses.activeIsDead()) this.#failOver('nothing came back from the exit');
     if (pulse === 'silent') this.#whySilent(tunnel);
     this.deps.changed();
   }
@@ -563,7 +431,7 @@ export class Connection {
     switch (pulse) {
       case 'silent':
         // By the time the verdict is there, it has to be known who could take over.
-        this.#pulses.ask(tunnel.slot);
+        this.keeper.pulses.ask(tunnel.slot);
         return;
       case 'dead':
         this.deps.happened('exit-silent', `nothing comes back from exit ${shortId(exit)}`, session);
@@ -582,10 +450,10 @@ export class Connection {
   /** False where nothing could take over. */
   #failOver(reason: string): boolean {
     const active = this.tunnels.active();
-    const next = this.#pulses.fallback();
+    const next = this.keeper.pulses.fallback();
     if (active === undefined || next === undefined) return false;
-    this.#penalties.failed(active.held.exit);
-    this.#switch(next, 'dead', 'failed-over', reason).catch((err: unknown) =>
+    this.keeper.penalties.failed(active.held.exit);
+    this.#over(next, 'dead', 'failed-over', reason).catch((err: unknown) =>
       this.deps.ports.log.error('failing over did not work; it is tried again', { err }),
     );
     return true;
@@ -594,9 +462,9 @@ export class Connection {
   /** A standby that is dead while the active one lives is no standby. While both are, it is the network. */
   #spareDied(tunnel: HeldTunnel): void {
     const active = this.tunnels.active();
-    const activePulse = active === undefined ? undefined : this.#pulses.of(active.slot);
+    const activePulse = active === undefined ? undefined : this.keeper.pulses.of(active.slot);
     if (activePulse !== 'alive') return;
-    this.#penalties.failed(tunnel.held.exit);
+    this.keeper.penalties.failed(tunnel.held.exit);
     if (tunnel.use === 'standby') {
       this.deps.happened(
         'standby-lost',
@@ -604,17 +472,17 @@ export class Connection {
         tunnel.held.session,
       );
     }
-    void this.#close(tunnel.slot, 'exit-gone').then(() => this.#standby.nudge());
+    void this.keeper.close(tunnel.slot, 'exit-gone').then(() => this.#standby.nudge());
   }
 
   /** What can be done at once about a tunnel that hears nothing: its NAT may have moved, or the direct path is gone. */
   #whySilent(tunnel: HeldTunnel): void {
     const { supervisor, path } = tunnel.held;
-    if (path === 'direct') void this.#paths.backToRelay(tunnel, 'the direct path is silent').catch(() => {});
+    if (path === 'direct') void this.keeper.paths.backToRelay(tunnel, 'the direct path is silent').catch(() => {});
     const line = supervisor === undefined ? undefined : this.deps.lineTo(supervisor);
     if (line === undefined) return;
     void line.vouch().then((through) => {
-      if (!through) void this.#carriage.udpIsBlocked(tunnel.held.session);
+      if (!through) void this.keeper.carriage.udpIsBlocked(tunnel.held.session);
     });
   }
 
@@ -628,7 +496,7 @@ export class Connection {
     // A request under way hears of it by itself.
     if (tunnel.held.connectedAfter === undefined && this.#phase === 'requesting') return;
     if (tunnel.use === 'active') this.#lose(why);
-    else void this.#close(tunnel.slot, 'the supernode ended it').then(() => this.#standby.nudge());
+    else void this.keeper.close(tunnel.slot, 'the supernode ended it').then(() => this.#standby.nudge());
   }
 
   #askedToMove(tunnel: HeldTunnel, rotate: RotatePeer): void {
@@ -641,32 +509,32 @@ export class Connection {
         tunnel.held.session,
       );
     };
-    for (const exit of rotate.avoidExits) this.#penalties.failed(exit);
+    for (const exit of rotate.avoidExits) this.keeper.penalties.failed(exit);
     if (tunnel.use === 'active') {
       if (!this.#rotating) this.rotate(rotate.reason, rotate).catch(failed);
     } else if (tunnel.use === 'standby') {
-      void this.#close(tunnel.slot, rotate.reason).then(() => this.#standby.now());
+      void this.keeper.close(tunnel.slot, rotate.reason).then(() => this.#standby.now());
     }
   }
 
   // ——— looking ahead: a standby, a replacement
 
   #needsReplacement(): boolean {
-    return !this.#stopped && this.#wish !== undefined && this.#pulses.activeIsDead();
+    return !this.#stopped && this.#wish !== undefined && this.keeper.pulses.activeIsDead();
   }
 
   async #seekReplacement(signal: AbortSignal): Promise<void> {
     const wish = this.#wish;
     if (wish === undefined) return;
     const silent = this.tunnels.active()?.held.exit;
-    const penalised = this.#penalties.current();
+    const penalised = this.keeper.penalties.current();
     const first = [...penalised, ...(silent === undefined || wish.exit !== undefined ? [] : [silent])];
     for (const avoidExits of first.length > 0 ? [first, []] : [[]]) {
       try {
         const line = this.deps.lines().find((one) => one.isUp()) ?? this.deps.main();
-        const tunnel = await this.#open({ wish, use: 'standby', signal, line, avoidExits });
-        if (this.#pulses.activeIsDead()) {
-          await this.#switch(tunnel, 'dead', 'connected', 'the tunnel before it was lost');
+        const tunnel = await this.keeper.open({ wish, use: 'standby', signal, line, avoidExits });
+        if (this.keeper.pulses.activeIsDead()) {
+          await this.#over(tunnel, 'dead', 'connected', 'the tunnel before it was lost');
         }
         return;
       } catch (thrown) {
@@ -688,10 +556,10 @@ export class Connection {
 
   async #look(): Promise<void> {
     const { clock, log, metrics } = this.deps.ports;
-    this.#record.tidy();
+    this.keeper.record.tidy();
     this.#expire();
-    await this.#retirement.look();
-    await this.#carriage.look();
+    await this.keeper.retirement.look();
+    await this.keeper.carriage.look();
     this.#standby.look();
     if (this.#needsReplacement()) this.#replacement.nudge();
     if (this.#phase === 'idle' || clock.monotonic() - this.#comparedAt < COMPARE_EVERY) return;
@@ -710,7 +578,7 @@ export class Connection {
       if (holds || use === 'dead' || held.leaseUntil > now) continue;
       if (use === 'active') {
         this.#lose(new VpndError('no-session', 'its lease ran out with no supernode to renew it', { retryable: true }));
-      } else void this.#close(slot, 'its lease ran out');
+      } else void this.keeper.close(slot, 'its lease ran out');
     }
   }
 
@@ -725,16 +593,6 @@ export class Connection {
     this.#rotating = false;
     if (this.#needsReplacement()) this.#replacement.now();
     else if (this.#phase === 'up') this.#standby.begin();
-  }
-
-  #tell(supervisor: PeerId | undefined, news: News): boolean {
-    const line = supervisor === undefined ? this.deps.main() : this.deps.lineTo(supervisor);
-    return line?.upstream.tell(news) === 'sent';
-  }
-
-  #happened(code: EventCode, text: string, session: SessionId): void {
-    this.deps.happened(code, text, session);
-    if (this.tunnels.withSession(session)?.use === 'active') this.#changed(text);
   }
 
   #changed(text: string): void {

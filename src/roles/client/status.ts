@@ -20,7 +20,7 @@ export async function clientStatus(
   const common = nodeStatus('client', config, ports, member);
   const problems = [...(common.problems ?? [])];
   const { phase, why, lastChange } = connection;
-  const seen = phase === 'idle' ? new Map<number, PeerObservation>() : await connection.observe();
+  const seen = phase === 'idle' ? new Map<number, PeerObservation>() : await connection.keeper.observe();
   const sessions: SessionInit[] = [];
   const active = connection.tunnels.active();
   if (active !== undefined) {
@@ -36,14 +36,14 @@ export async function clientStatus(
       );
     }
   } else if (phase !== 'idle') sessions.push({ use: 'active', state: phase, lastChange });
-  if (phase === 'waiting' || (active !== undefined && connection.pulse(active.slot) === 'dead')) {
+  if (phase === 'waiting' || (active !== undefined && connection.keeper.pulses.of(active.slot) === 'dead')) {
     problems.push(
       `no tunnel at present (${why?.message ?? 'nothing comes back'}); traffic is held until there is one, or until vpnd down`,
     );
   }
   for (const tunnel of connection.tunnels.held()) {
     if (tunnel.use !== 'standby' && tunnel.use !== 'retiring') continue;
-    const pulse = connection.pulse(tunnel.slot);
+    const pulse = connection.keeper.pulses.of(tunnel.slot);
     const state = tunnel.held.connectedAfter === undefined ? 'connecting' : pulse === 'alive' ? 'up' : 'silent';
     sessions.push({ ...describe(connection, tunnel, seen.get(tunnel.slot)), state });
   }
@@ -56,7 +56,7 @@ export async function clientStatus(
 function stateOf(connection: Connection, tunnel: HeldTunnel): string {
   if (tunnel.holds) return 'waiting';
   if (tunnel.held.connectedAfter === undefined) return 'connecting';
-  const pulse = connection.pulse(tunnel.slot);
+  const pulse = connection.keeper.pulses.of(tunnel.slot);
   return pulse === 'alive' ? 'up' : pulse === 'dead' ? 'waiting' : 'silent';
 }
 
@@ -82,9 +82,9 @@ function describe(connection: Connection, tunnel: HeldTunnel, seen: PeerObservat
     leaseUntilMs: BigInt(held.leaseUntil),
     reasons: [...held.reasons],
     firstPacketMs: held.connectedAfter ?? 0,
-    latencyMs: connection.roundTrip(slot) ?? 0,
+    latencyMs: connection.keeper.pulses.roundTrip(slot) ?? 0,
     sinceMs: BigInt(held.openedAt),
-    closingMs: BigInt(connection.retiresAt(slot) ?? 0),
+    closingMs: BigInt(connection.keeper.retirement.endsAt(slot) ?? 0),
   };
 }
 

@@ -1,0 +1,191 @@
+import type { ClientConfig } from '../../config/types.js';
+import type { Pulse } from '../../core/liveness.js';
+import type { Bytes } from '../../model/bytes.js';
+import type { PeerObservation } from '../../model/dataplane.js';
+import type { SupernodeInfo } from '../../model/directory.js';
+import { VpndError } from '../../model/errors.js';
+import type { EventCode } from '../../model/event.js';
+import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
+import type { News } from '../../model/messages.js';
+import type { Privacy } from '../../model/role.js';
+import type { Line } from '../common/line.js';
+import type { ForwardingPorts } from '../ports.js';
+import { Carriage, type OpenCarrier } from './carriage.js';
+import { supernodeExemptions } from './exemptions.js';
+import { openTunnel } from './opening.js';
+import { Paths } from './paths.js';
+import { Penalties } from './penalties.js';
+import { Pulses } from './pulses.js';
+import { ClientRecord } from './record.js';
+import { Retirement } from './retirement.js';
+import type { TunnelWish } from './standby.js';
+import type { HeldTunnel } from './tunnel.js';
+import { Tunnels } from './tunnels.js';
+
+export interface KeeperDeps {
+  readonly config: ClientConfig;
+  readonly ports: ForwardingPorts;
+  readonly baseKey: Bytes;
+  readonly supernodes: () => readonly SupernodeInfo[];
+  readonly main: () => Line;
+  readonly lineTo: (supernode: PeerId) => Line | undefined;
+  readonly openCarrier: OpenCarrier;
+  readonly privacy: () => Privacy;
+  readonly happened: (code: EventCode, text: string, session?: SessionId) => void;
+  readonly pulseChanged: (session: SessionId, pulse: Pulse, before: Pulse) => void;
+  /** What a person reads as the last change of the tunnel in use. */
+  readonly changed: (text: string) => void;
+}
+
+/** What can be done with tunnels: open one, go over to another, close one. When to do it is the connection's business. */
+export class Keeper {
+  readonly tunnels: Tunnels;
+  readonly record: ClientRecord;
+  readonly penalties: Penalties;
+  readonly pulses: Pulses;
+  readonly paths: Paths;
+  readonly carriage: Carriage;
+  readonly retirement: Retirement;
+
+  constructor(private readonly deps: KeeperDeps) {
+    const { config, ports, lineTo } = deps;
+    const { clock, log } = ports;
+    const tunnels = new Tunnels(config, ports.dataplane, () => supernodeExemptions(deps.supernodes()), log);
+    const tell = (supervisor: PeerId | undefined, news: News) => this.tell(supervisor, news);
+    const happened = (code: EventCode, text: string, session: SessionId) => this.#happened(code, text, session);
+    this.tunnels = tunnels;
+    this.record = new ClientRecord(ports.store.facts, log);
+    this.penalties = new Penalties(clock);
+    this.pulses = new Pulses(ports, tunnels, deps.pulseChanged);
+    this.paths = new Paths({
+      ports,
+      tunnels,
+      keep: () => this.record.tryKeepTunnels(tunnels),
+      roundTrip: (slot) => this.pulses.roundTrip(slot),
+      privacy: deps.privacy,
+      tell,
+      happened,
+    });
+    const pulse = (slot: number) => this.pulses.of(slot);
+    this.carriage = new Carriage({ ports, tunnels, open: deps.openCarrier, lineTo, pulse, tell, happened });
+    this.retirement = new Retirement(ports, tunnels, (slot, reason) => this.close(slot, reason));
+  }
+
+  /** A tunnel beside those there are; rejects as `openTunnel` does. */
+  async open(what: TunnelWish): Promise<HeldTunnel> {
+    this.retirement.makeRoom();
+    const tunnel = await openTunnel(
+      {
+        ports: this.deps.ports,
+        baseKey: this.deps.baseKey,
+        tunnels: this.tunnels,
+        keep: () => this.record.keepTunnels(this.tunnels),
+        close: (supervisor, session, reason) => this.tell(supervisor, { kind: 'session-closed', session, reason }),
+        carry: (one) => this.carriage.carry(one),
+        granted: ({ held, use }) => {
+          if (use === 'active') this.deps.changed(`exit ${shortId(held.exit)} was granted`);
+        },
+      },
+      {
+        wish: what.wish,
+        use: what.use,
+        probe: what.use !== 'active',
+        line: what.line ?? this.deps.main(),
+        avoidExits: what.avoidExits ?? [],
+        avoidSupernodes: what.avoidSupernodes ?? [],
+        signal: what.signal,
+      },
+    );
+    this.record.tryKeepTunnels(this.tunnels);
+    this.pulses.watch(tunnel);
+    return tunnel;
+  }
+
+  /**
+   * The one step of every change: another tunnel carries the traffic from here on. Resolves with the change as a text
+   * for people; rejects with `closed` when that tunnel is gone.
+   */
+  async over(to: HeldTunnel, old: 'retiring' | 'dead', code: EventCode, reason: string): Promise<string> {
+    const { log, metrics } = this.deps.ports;
+    const from = this.tunnels.active();
+    const next = this.tunnels.withSession(to.held.session);
+    if (next === undefined) {
+      throw new VpndError('closed', 'the new tunnel was taken down meanwhile', { retryable: true });
+    }
+    if (from !== undefined) this.tunnels.put({ ...from, use: old });
+    this.tunnels.put({ ...next, use: 'active' });
+    this.retirement.forget(next.slot);
+    try {
+      await this.tunnels.commit();
+    } catch (thrown) {
+      log.warn('the change of tunnels failed; it is tried again', { err: thrown });
+      await this.tunnels.reconcile();
+    }
+    if (from !== undefined) this.#leave(from, old, code);
+    this.record.tryKeepTunnels(this.tunnels);
+    const text = `${VERBS[code] ?? 'connected'} to exit ${shortId(next.held.exit)} over ${next.held.path}: ${reason}`;
+    this.deps.happened(code, text, next.held.session);
+    metrics.tunnelChanges.inc({ what: code });
+    return text;
+  }
+
+  async close(slot: number, reason: string): Promise<void> {
+    const tunnel = this.tunnels.get(slot);
+    if (tunnel === undefined) return;
+    this.pulses.unwatch(slot);
+    this.retirement.forget(slot);
+    this.carriage.close(slot);
+    this.tunnels.drop(slot);
+    if (tunnel.held !== undefined && tunnel.use !== 'dead' && !tunnel.holds) {
+      const { session, supervisor } = tunnel.held;
+      this.tell(supervisor, { kind: 'session-closed', session, reason });
+    }
+    await this.tunnels.commit().catch((err: unknown) => this.deps.ports.log.warn('a tunnel is still there', { err }));
+    this.record.tryKeepTunnels(this.tunnels);
+  }
+
+  /** Everything at once, kernel included. */
+  async closeAll(): Promise<void> {
+    this.pulses.unwatchAll();
+    this.retirement.clear();
+    this.carriage.closeAll();
+    this.penalties.forget();
+    this.tunnels.dropAll();
+    await this.tunnels.reconcile();
+    this.record.forgetTunnels();
+  }
+
+  /** False when its stream is not there to tell it on. */
+  tell(supervisor: PeerId | undefined, news: News): boolean {
+    const line = supervisor === undefined ? this.deps.main() : this.deps.lineTo(supervisor);
+    return line?.upstream.tell(news) === 'sent';
+  }
+
+  /** What WireGuard has counted, by slot. */
+  async observe(): Promise<ReadonlyMap<number, PeerObservation>> {
+    const peers = await this.deps.ports.dataplane.observePeers();
+    const seen = new Map<number, PeerObservation>();
+    for (const { slot, device, held } of this.tunnels.held()) {
+      const peer = peers.find((one) => one.device === device && one.publicKey === held.exitKey);
+      if (peer !== undefined) seen.set(slot, peer);
+    }
+    return seen;
+  }
+
+  #leave(from: HeldTunnel, old: 'retiring' | 'dead', code: EventCode): void {
+    this.retirement.begin(from.slot);
+    if (old === 'retiring') return;
+    const { session, supervisor, inner } = from.held;
+    this.pulses.unwatch(from.slot);
+    this.carriage.close(from.slot);
+    void this.deps.ports.dataplane.resetConnections([inner.ipv4, inner.ipv6]);
+    if (!from.holds) this.tell(supervisor, { kind: 'session-closed', session, reason: code });
+  }
+
+  #happened(code: EventCode, text: string, session: SessionId): void {
+    this.deps.happened(code, text, session);
+    if (this.tunnels.withSession(session)?.use === 'active') this.deps.changed(text);
+  }
+}
+
+const VERBS: Readonly<Partial<Record<EventCode, string>>> = { 'failed-over': 'failed over', rotated: 'rotated' };
