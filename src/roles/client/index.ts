@@ -7,6 +7,7 @@ import { Changes } from '../common/changes.js';
 import { History } from '../common/history.js';
 import type { NodeKeys } from '../common/keys.js';
 import { joinOverlay } from '../common/member.js';
+import { whereabouts } from '../common/whereabouts.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { openCarrier } from './carrier.js';
 import { Connection } from './connection.js';
@@ -22,6 +23,7 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
   const { log, dataplane, clock, store } = ports;
   const changes = new Changes();
   const history = new History({ facts: store.facts, clock, log });
+  const arrived = whereabouts(history, () => member.main());
   const member = await joinOverlay(
     'client',
     config,
@@ -42,7 +44,10 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
       homes: () => connection.homes(),
     },
     {
-      up: () => connection.lineUp(),
+      up: () => {
+        arrived();
+        return connection.lineUp();
+      },
       command: (command, supervisor) => connection.command(command, supervisor),
       news: (news) => {
         if (news.kind === 'session-renewed') connection.renewed(news.session, news.generation, news.lease);
