@@ -1,5 +1,4 @@
 import type { ClientConfig } from '../../config/types.js';
-import type { Pulse } from '../../core/liveness.js';
 import { sleep } from '../../core/ports/clock.js';
 import type { Bytes } from '../../model/bytes.js';
 import type { Command, CommandDone, RotatePeer } from '../../model/command.js';
@@ -15,9 +14,9 @@ import type { OpenCarrier } from './carriage.js';
 import { Keeper } from './keeper.js';
 import { Releases } from './releases.js';
 import { BY_HAND, type Leaving, Rotation } from './rotation.js';
-import { Seeker } from './seeker.js';
 import { Standby } from './standby.js';
 import { checkStep } from './steps.js';
+import { Survival } from './survival.js';
 import type { HeldTunnel } from './tunnel.js';
 import type { Tunnels } from './tunnels.js';
 
@@ -56,7 +55,7 @@ export class Connection {
   readonly tunnels: Tunnels;
   readonly #releases: Releases;
   readonly #standby: Standby;
-  readonly #replacement: Seeker;
+  readonly #survival: Survival;
   readonly #rotation: Rotation;
   #phase: Phase = 'idle';
   #why: VpndError | undefined;
@@ -71,11 +70,11 @@ export class Connection {
 
   constructor(private readonly deps: ConnectionDeps) {
     const { config, ports } = deps;
-    const { clock, log } = ports;
+    const { clock } = ports;
     this.keeper = new Keeper({
       ...deps,
       privacy: () => this.#wish?.privacy ?? config.privacy,
-      pulseChanged: (...news) => this.#pulseChanged(...news),
+      pulseChanged: (...news) => this.#survival.pulseChanged(...news),
       changed: (text) => this.#changed(text),
     });
     this.tunnels = this.keeper.tunnels;
@@ -95,7 +94,7 @@ export class Connection {
       wish: () => (config.standby && !this.#stopped && !this.#rotating ? this.#wish : undefined),
       open: (what) => this.keeper.open(what),
       close: (slot, reason) => this.keeper.close(slot, reason),
-      neededNow: () => this.#failOver('a standby came up'),
+      neededNow: () => this.#survival.failOver('a standby came up'),
       happened: deps.happened,
       changed: deps.changed,
     });
@@ -114,16 +113,19 @@ export class Connection {
       close: (slot, reason) => this.keeper.close(slot, reason),
       over: (...to) => this.#over(...to),
     });
-    this.#replacement = new Seeker(clock, {
-      first: ms(500),
-      longest: seconds(30),
-      wanted: () => this.#needsReplacement(),
-      attempt: (signal) => this.#seekReplacement(signal),
-      failed: (error) => {
-        log.info('no new session yet', { code: error.code, reason: error.message });
-        this.#why = error;
-        deps.changed();
-      },
+    this.#survival = new Survival({
+      ports,
+      keeper: this.keeper,
+      standby: this.#standby,
+      lines: deps.lines,
+      main: deps.main,
+      lineTo: deps.lineTo,
+      wish: () => (this.#stopped ? undefined : this.#wish),
+      phase: () => this.#phase,
+      become: (...state) => this.#become(...state),
+      over: (...to) => this.#over(...to),
+      happened: deps.happened,
+      changed: deps.changed,
     });
   }
 
@@ -176,7 +178,9 @@ export class Connection {
       this.#rotation.schedule((reason) => this.rotate(reason));
       this.#standby.begin();
     } else if (this.#wish !== undefined) {
-      this.#hold(new VpndError('no-session', 'the session ended while this machine was away', { retryable: true }));
+      this.#survival.hold(
+        new VpndError('no-session', 'the session ended while this machine was away', { retryable: true }),
+      );
     } else {
       this.keeper.record.forgetTunnels();
     }
@@ -338,8 +342,7 @@ export class Connection {
   async lineUp(): Promise<void> {
     this.#releases.lineUp();
     if (this.tunnels.all().length > 0) await this.tunnels.commit();
-    if (this.#needsReplacement()) this.#replacement.now();
-    else this.#standby.lineUp();
+    if (!this.#survival.now()) this.#standby.lineUp();
   }
 
   /** The network underneath is another, or the machine slept: nothing that was known of paths counts. */
@@ -351,8 +354,8 @@ export class Connection {
       if (tunnel.held.path === 'direct') await this.keeper.paths.backToRelay(tunnel, why);
     }
     this.keeper.pulses.ask();
-    this.#expire();
-    if (this.#needsReplacement()) this.#replacement.now();
+    this.#survival.expire();
+    this.#survival.now();
     this.deps.changed();
   }
 
@@ -363,7 +366,7 @@ export class Connection {
     this.#rotation.cancel();
     const closed = new VpndError('closed', 'the client is stopping');
     this.#abort.abort(closed);
-    await Promise.all([this.#standby.giveUp(closed), this.#replacement.giveUp(closed)]);
+    await Promise.all([this.#standby.giveUp(closed), this.#survival.giveUp(closed)]);
     await this.#turn.catch(() => {});
     this.keeper.pulses.unwatchAll();
     // What stays on record is taken up at the next start, as if `down` had never been said.
@@ -389,103 +392,6 @@ export class Connection {
     this.#standby.begin();
   }
 
-  /** The active session is over, the wish is not: a tunnel that is ready takes over, or the traffic is held. */
-  #lose(why: VpndError): void {
-    const active = this.tunnels.active();
-    if (active === undefined) return;
-    this.deps.ports.log.warn('the session was lost', {
-      session_id: active.held.session,
-      code: why.code,
-      reason: why.message,
-    });
-    this.deps.ports.metrics.tunnelChanges.inc({ what: 'lost' });
-    this.tunnels.put({ ...active, holds: true });
-    this.keeper.pulses.unwatch(active.slot);
-    if (this.#failOver(why.message)) return;
-    this.tunnels.commit().catch((err: unknown) => this.deps.ports.log.warn('a lost tunnel stays', { err }));
-    this.keeper.record.tryKeepTunnels(this.tunnels);
-    this.#hold(why);
-  }
-
-  #hold(why: VpndError): void {
-    const first = this.#phase !== 'waiting';
-    this.#become('waiting', why, why.message);
-    if (first) this.deps.happened('waiting', `traffic is held: ${why.message}`);
-    this.#replacement.now();
-  }
-
-  // ——— what the tunnels' pulses say
-
-  #pulseChanged(session: SessionId, pulse: Pulse, before: Pulse): void {
-    const tunnel = this.tunnels.withSession(session);
-    if (tunnel === undefined || this.#stopped) return;
-    if (tunnel.use === 'active') this.#activePulse(tunnel, pulse, before);
-    else if (pulse === 'dead') this.#spareDied(tunnel);
-    else if (pulse === 'alive' && this.keeper.pulses.activeIsDead()) this.#failOver('nothing came back from the exit');
-    if (pulse === 'silent') this.#whySilent(tunnel);
-    this.deps.changed();
-  }
-
-  #activePulse(tunnel: HeldTunnel, pulse: Pulse, before: Pulse): void {
-    const { exit, session } = tunnel.held;
-    switch (pulse) {
-      case 'silent':
-        // By the time the verdict is there, it has to be known who could take over.
-        this.keeper.pulses.ask(tunnel.slot);
-        return;
-      case 'dead':
-        this.deps.happened('exit-silent', `nothing comes back from exit ${shortId(exit)}`, session);
-        if (!this.#failOver('nothing came back from the exit')) {
-          this.#hold(new VpndError('no-handshake', 'nothing comes back through the tunnel', { retryable: true }));
-        }
-        return;
-      case 'alive':
-        if (before !== 'dead') return;
-        void this.#replacement.giveUp(new VpndError('closed', 'the exit is back'));
-        this.#become('up', undefined, `exit ${shortId(exit)} answers again`);
-        this.deps.happened('connected', `exit ${shortId(exit)} answers again`, session);
-    }
-  }
-
-  /** False where nothing could take over. */
-  #failOver(reason: string): boolean {
-    const active = this.tunnels.active();
-    const next = this.keeper.pulses.fallback();
-    if (active === undefined || next === undefined) return false;
-    this.keeper.penalties.failed(active.held.exit);
-    this.#over(next, 'dead', 'failed-over', reason).catch((err: unknown) =>
-      this.deps.ports.log.error('failing over did not work; it is tried again', { err }),
-    );
-    return true;
-  }
-
-  /** A standby that is dead while the active one lives is no standby. While both are, it is the network. */
-  #spareDied(tunnel: HeldTunnel): void {
-    const active = this.tunnels.active();
-    const activePulse = active === undefined ? undefined : this.keeper.pulses.of(active.slot);
-    if (activePulse !== 'alive') return;
-    this.keeper.penalties.failed(tunnel.held.exit);
-    if (tunnel.use === 'standby') {
-      this.deps.happened(
-        'standby-lost',
-        `nothing comes back from exit ${shortId(tunnel.held.exit)}`,
-        tunnel.held.session,
-      );
-    }
-    void this.keeper.close(tunnel.slot, 'exit-gone').then(() => this.#standby.nudge());
-  }
-
-  /** What can be done at once about a tunnel that hears nothing: its NAT may have moved, or the direct path is gone. */
-  #whySilent(tunnel: HeldTunnel): void {
-    const { supervisor, path } = tunnel.held;
-    if (path === 'direct') void this.keeper.paths.backToRelay(tunnel, 'the direct path is silent').catch(() => {});
-    const line = supervisor === undefined ? undefined : this.deps.lineTo(supervisor);
-    if (line === undefined) return;
-    void line.vouch().then((through) => {
-      if (!through) void this.keeper.carriage.udpIsBlocked(tunnel.held.session);
-    });
-  }
-
   // ——— what the supernodes say
 
   #disconnected(session: SessionId, reason: string): void {
@@ -495,7 +401,7 @@ export class Connection {
     const why = new VpndError('exit-gone', `the supernode ended it: ${reason}`, { retryable: true });
     // A request under way hears of it by itself.
     if (tunnel.held.connectedAfter === undefined && this.#phase === 'requesting') return;
-    if (tunnel.use === 'active') this.#lose(why);
+    if (tunnel.use === 'active') this.#survival.lose(why);
     else void this.keeper.close(tunnel.slot, 'the supernode ended it').then(() => this.#standby.nudge());
   }
 
@@ -517,32 +423,6 @@ export class Connection {
     }
   }
 
-  // ——— looking ahead: a standby, a replacement
-
-  #needsReplacement(): boolean {
-    return !this.#stopped && this.#wish !== undefined && this.keeper.pulses.activeIsDead();
-  }
-
-  async #seekReplacement(signal: AbortSignal): Promise<void> {
-    const wish = this.#wish;
-    if (wish === undefined) return;
-    const silent = this.tunnels.active()?.held.exit;
-    const penalised = this.keeper.penalties.current();
-    const first = [...penalised, ...(silent === undefined || wish.exit !== undefined ? [] : [silent])];
-    for (const avoidExits of first.length > 0 ? [first, []] : [[]]) {
-      try {
-        const line = this.deps.lines().find((one) => one.isUp()) ?? this.deps.main();
-        const tunnel = await this.keeper.open({ wish, use: 'standby', signal, line, avoidExits });
-        if (this.keeper.pulses.activeIsDead()) {
-          await this.#over(tunnel, 'dead', 'connected', 'the tunnel before it was lost');
-        }
-        return;
-      } catch (thrown) {
-        if (signal.aborted || avoidExits.length === 0) throw thrown;
-      }
-    }
-  }
-
   // ——— once in a while
 
   #tend(): void {
@@ -557,11 +437,11 @@ export class Connection {
   async #look(): Promise<void> {
     const { clock, log, metrics } = this.deps.ports;
     this.keeper.record.tidy();
-    this.#expire();
+    this.#survival.expire();
     await this.keeper.retirement.look();
     await this.keeper.carriage.look();
     this.#standby.look();
-    if (this.#needsReplacement()) this.#replacement.nudge();
+    this.#survival.nudge();
     if (this.#phase === 'idle' || clock.monotonic() - this.#comparedAt < COMPARE_EVERY) return;
     this.#comparedAt = clock.monotonic();
     const found = await this.tunnels.reconcile();
@@ -572,27 +452,16 @@ export class Connection {
     }
   }
 
-  #expire(): void {
-    const now = this.deps.ports.clock.now();
-    for (const { slot, use, held, holds } of this.tunnels.held()) {
-      if (holds || use === 'dead' || held.leaseUntil > now) continue;
-      if (use === 'active') {
-        this.#lose(new VpndError('no-session', 'its lease ran out with no supernode to renew it', { retryable: true }));
-      } else void this.keeper.close(slot, 'its lease ran out');
-    }
-  }
-
   /** Nothing in the background while the user's own wish is carried out. */
   async #pause(why: string): Promise<void> {
     this.#rotating = true;
     const reason = new VpndError('closed', why);
-    await Promise.all([this.#standby.giveUp(reason), this.#replacement.giveUp(reason)]);
+    await Promise.all([this.#standby.giveUp(reason), this.#survival.giveUp(reason)]);
   }
 
   #resume(): void {
     this.#rotating = false;
-    if (this.#needsReplacement()) this.#replacement.now();
-    else if (this.#phase === 'up') this.#standby.begin();
+    if (!this.#survival.now() && this.#phase === 'up') this.#standby.begin();
   }
 
   #changed(text: string): void {

@@ -1,0 +1,196 @@
+import type { Pulse } from '../../core/liveness.js';
+import { VpndError } from '../../model/errors.js';
+import type { EventCode } from '../../model/event.js';
+import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
+import type { ExitWish } from '../../model/session.js';
+import { ms, seconds } from '../../model/time.js';
+import type { Line } from '../common/line.js';
+import type { ForwardingPorts } from '../ports.js';
+import type { Phase } from './connection.js';
+import type { Keeper } from './keeper.js';
+import { Seeker } from './seeker.js';
+import type { Standby } from './standby.js';
+import type { HeldTunnel } from './tunnel.js';
+
+export interface SurvivalDeps {
+  readonly ports: ForwardingPorts;
+  readonly keeper: Keeper;
+  readonly standby: Standby;
+  readonly lines: () => readonly Line[];
+  readonly main: () => Line;
+  readonly lineTo: (supernode: PeerId) => Line | undefined;
+  /** What the user wished for; undefined when nothing is to be done any more. */
+  readonly wish: () => ExitWish | undefined;
+  readonly phase: () => Phase;
+  readonly become: (phase: Phase, why: VpndError | undefined, change: string) => void;
+  readonly over: (to: HeldTunnel, old: 'retiring' | 'dead', code: EventCode, reason: string) => Promise<void>;
+  readonly happened: (code: EventCode, text: string, session?: SessionId) => void;
+  readonly changed: () => void;
+}
+
+/** What is done when a tunnel dies: another takes over, or the traffic is held and another is asked for. */
+export class Survival {
+  readonly #replacement: Seeker;
+
+  constructor(private readonly deps: SurvivalDeps) {
+    this.#replacement = new Seeker(deps.ports.clock, {
+      first: ms(500),
+      longest: seconds(30),
+      wanted: () => this.#needsReplacement(),
+      attempt: (signal) => this.#seekReplacement(signal),
+      failed: (error) => {
+        deps.ports.log.info('no new session yet', { code: error.code, reason: error.message });
+        if (deps.phase() === 'waiting') deps.become('waiting', error, error.message);
+      },
+    });
+  }
+
+  /** Something may have changed for the better. False when nothing is needed. */
+  now(): boolean {
+    const needed = this.#needsReplacement();
+    if (needed) this.#replacement.now();
+    return needed;
+  }
+
+  nudge(): void {
+    if (this.#needsReplacement()) this.#replacement.nudge();
+  }
+
+  giveUp(reason: VpndError): Promise<void> {
+    return this.#replacement.giveUp(reason);
+  }
+
+  get #tunnels() {
+    return this.deps.keeper.tunnels;
+  }
+
+  /** The active session is over, the wish is not: a tunnel that is ready takes over, or the traffic is held. */
+  lose(why: VpndError): void {
+    const active = this.#tunnels.active();
+    if (active === undefined) return;
+    this.deps.ports.log.warn('the session was lost', {
+      session_id: active.held.session,
+      code: why.code,
+      reason: why.message,
+    });
+    this.deps.ports.metrics.tunnelChanges.inc({ what: 'lost' });
+    this.#tunnels.put({ ...active, holds: true });
+    this.deps.keeper.pulses.unwatch(active.slot);
+    if (this.failOver(why.message)) return;
+    this.#tunnels.commit().catch((err: unknown) => this.deps.ports.log.warn('a lost tunnel stays', { err }));
+    this.deps.keeper.record.tryKeepTunnels(this.#tunnels);
+    this.hold(why);
+  }
+
+  hold(why: VpndError): void {
+    const first = this.deps.phase() !== 'waiting';
+    this.deps.become('waiting', why, why.message);
+    if (first) this.deps.happened('waiting', `traffic is held: ${why.message}`);
+    this.#replacement.now();
+  }
+
+  pulseChanged(session: SessionId, pulse: Pulse, before: Pulse): void {
+    const tunnel = this.#tunnels.withSession(session);
+    if (tunnel === undefined || this.deps.wish() === undefined) return;
+    if (tunnel.use === 'active') this.#activePulse(tunnel, pulse, before);
+    else if (pulse === 'dead') this.#spareDied(tunnel);
+    else if (pulse === 'alive' && this.deps.keeper.pulses.activeIsDead())
+      this.failOver('nothing came back from the exit');
+    if (pulse === 'silent') this.#whySilent(tunnel);
+    this.deps.changed();
+  }
+
+  #activePulse(tunnel: HeldTunnel, pulse: Pulse, before: Pulse): void {
+    const { exit, session } = tunnel.held;
+    switch (pulse) {
+      case 'silent':
+        // By the time the verdict is there, it has to be known who could take over.
+        this.deps.keeper.pulses.ask(tunnel.slot);
+        return;
+      case 'dead':
+        this.deps.happened('exit-silent', `nothing comes back from exit ${shortId(exit)}`, session);
+        if (!this.failOver('nothing came back from the exit')) {
+          this.hold(new VpndError('no-handshake', 'nothing comes back through the tunnel', { retryable: true }));
+        }
+        return;
+      case 'alive':
+        if (before !== 'dead') return;
+        void this.#replacement.giveUp(new VpndError('closed', 'the exit is back'));
+        this.deps.become('up', undefined, `exit ${shortId(exit)} answers again`);
+        this.deps.happened('connected', `exit ${shortId(exit)} answers again`, session);
+    }
+  }
+
+  /** False where nothing could take over. */
+  failOver(reason: string): boolean {
+    const active = this.#tunnels.active();
+    const next = this.deps.keeper.pulses.fallback();
+    if (active === undefined || next === undefined) return false;
+    this.deps.keeper.penalties.failed(active.held.exit);
+    this.deps
+      .over(next, 'dead', 'failed-over', reason)
+      .catch((err: unknown) => this.deps.ports.log.error('failing over did not work; it is tried again', { err }));
+    return true;
+  }
+
+  /** A standby that is dead while the active one lives is no standby. While both are, it is the network. */
+  #spareDied(tunnel: HeldTunnel): void {
+    const active = this.#tunnels.active();
+    const activePulse = active === undefined ? undefined : this.deps.keeper.pulses.of(active.slot);
+    if (activePulse !== 'alive') return;
+    this.deps.keeper.penalties.failed(tunnel.held.exit);
+    if (tunnel.use === 'standby') {
+      this.deps.happened(
+        'standby-lost',
+        `nothing comes back from exit ${shortId(tunnel.held.exit)}`,
+        tunnel.held.session,
+      );
+    }
+    void this.deps.keeper.close(tunnel.slot, 'exit-gone').then(() => this.deps.standby.nudge());
+  }
+
+  /** What can be done at once about a tunnel that hears nothing: its NAT may have moved, or the direct path is gone. */
+  #whySilent(tunnel: HeldTunnel): void {
+    const { supervisor, path } = tunnel.held;
+    if (path === 'direct') void this.deps.keeper.paths.backToRelay(tunnel, 'the direct path is silent').catch(() => {});
+    const line = supervisor === undefined ? undefined : this.deps.lineTo(supervisor);
+    if (line === undefined) return;
+    void line.vouch().then((through) => {
+      if (!through) void this.deps.keeper.carriage.udpIsBlocked(tunnel.held.session);
+    });
+  }
+
+  #needsReplacement(): boolean {
+    return this.deps.wish() !== undefined && this.deps.keeper.pulses.activeIsDead();
+  }
+
+  async #seekReplacement(signal: AbortSignal): Promise<void> {
+    const wish = this.deps.wish();
+    if (wish === undefined) return;
+    const silent = this.#tunnels.active()?.held.exit;
+    const penalised = this.deps.keeper.penalties.current();
+    const first = [...penalised, ...(silent === undefined || wish.exit !== undefined ? [] : [silent])];
+    for (const avoidExits of first.length > 0 ? [first, []] : [[]]) {
+      try {
+        const line = this.deps.lines().find((one) => one.isUp()) ?? this.deps.main();
+        const tunnel = await this.deps.keeper.open({ wish, use: 'standby', signal, line, avoidExits });
+        if (this.deps.keeper.pulses.activeIsDead()) {
+          await this.deps.over(tunnel, 'dead', 'connected', 'the tunnel before it was lost');
+        }
+        return;
+      } catch (thrown) {
+        if (signal.aborted || avoidExits.length === 0) throw thrown;
+      }
+    }
+  }
+
+  expire(): void {
+    const now = this.deps.ports.clock.now();
+    for (const { slot, use, held, holds } of this.#tunnels.held()) {
+      if (holds || use === 'dead' || held.leaseUntil > now) continue;
+      if (use === 'active') {
+        this.lose(new VpndError('no-session', 'its lease ran out with no supernode to renew it', { retryable: true }));
+      } else void this.deps.keeper.close(slot, 'its lease ran out');
+    }
+  }
+}
