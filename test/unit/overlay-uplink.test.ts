@@ -1,57 +1,76 @@
 import t from 'tap';
-import type { HostPort, Port } from '../../src/model/address.js';
-import {
-  type Anchor,
-  judgeUplink,
-  UNKNOWN,
-  type UplinkRound,
-  type UplinkState,
-} from '../../src/roles/exit/uplink-check.js';
+import { seconds } from '../../src/model/time.js';
+import { overlayWorld } from '../support/overlay-world.js';
 
-const at = (host: string): HostPort => ({ host, port: 443 as Port });
-const BASE: Anchor = { at: at('192.0.2.1'), configured: false };
-const OTHER: Anchor = { at: at('198.51.100.11'), configured: false };
-const NAMED: Anchor = { at: at('www.example.net'), configured: true };
+const inRegion = (region: string, count: number) => Array.from({ length: count }, () => ({ region }));
 
-const round = (answered: readonly Anchor[], silent: readonly Anchor[], route = true): UplinkRound => ({
-  route,
-  answered,
-  silent,
+t.test(
+  'an exit whose own internet is gone says so: its clients leave it, and nobody comes until it is back',
+  async (t) => {
+    const world = await overlayWorld({ exits: inRegion('eu', 2), clients: inRegion('us', 2) });
+    await world.up('c0', { exit: world.node('x0').id });
+    await world.down('c0');
+    await world.up('c0');
+    const way = world.way('c0');
+    const lost = way.ok ? way.exit.name : '';
+    await world.advance(seconds(10));
+    world.cutUplink(lost, 'b');
+    await world.advance(seconds(12));
+    t.match((await world.status(lost)).problems, [/has lost the internet/]);
+    const moved = world.way('c0');
+    t.ok(moved.ok);
+    t.not(moved.ok && moved.exit.name, lost);
+    await world.up('c1');
+    const other = world.way('c1');
+    t.not(other.ok && other.exit.name, lost, 'a new session goes elsewhere too');
+    t.match(world.said('b', /internet is gone/).length, 1);
+
+    world.mendUplink(lost);
+    await world.advance(seconds(10));
+    t.same((await world.status(lost)).problems, []);
+    await world.down('c1');
+    t.equal(await world.refusal('c1', { exit: world.node(lost).id }), undefined);
+  },
+);
+
+t.test(
+  'the only exit there is loses the internet, or thinks so: its client stays, and who names it gets it',
+  async (t) => {
+    const world = await overlayWorld({ clients: inRegion('us', 2) });
+    await world.up('c0');
+    const session = (await world.session('c0'))?.sessionId;
+    await world.advance(seconds(10));
+    world.cutUplink('x0', 'b');
+    await world.advance(seconds(30));
+    t.match((await world.status('x0')).problems, [/has lost the internet/]);
+    world.mendUplink('x0');
+    await world.advance(seconds(1));
+    t.match(await world.refusal('c1'), { code: 'no-exit' });
+    t.equal(await world.refusal('c1', { exit: world.node('x0').id }), undefined);
+    await world.advance(seconds(10));
+    t.match(world.way('c0'), { ok: true });
+    t.equal((await world.session('c0'))?.sessionId, session);
+  },
+);
+
+t.test('an exit without a default route says so at once', async (t) => {
+  const world = await overlayWorld({ exits: inRegion('eu', 2) });
+  await world.up('c0');
+  const way = world.way('c0');
+  const lost = way.ok ? way.exit.name : '';
+  world.node(lost).kernel.setUplinks({ ipv4: false, ipv6: false });
+  await world.advance(seconds(10));
+  t.match((await world.status(lost)).problems, [/there is no default route/]);
+  const moved = world.way('c0');
+  t.not(moved.ok && moved.exit.name, lost);
 });
-const after = (...rounds: readonly UplinkRound[]): UplinkState => rounds.reduce(judgeUplink, UNKNOWN);
-const all = round([BASE, OTHER], []);
-const none = round([], [BASE, OTHER]);
 
-t.test('three rounds of silence of everybody who used to answer, and the internet is gone', async (t) => {
-  t.match(after(all, none, none), { down: false });
-  t.match(after(all, none, none, none), { down: true, reason: 'none of 2 servers answers any more' });
-  t.match(after(all, none, none, all, none, none), { down: false }, 'one answer, and it begins anew');
-  t.match(after(all, none, none, none, round([OTHER], [BASE])), { down: false }, 'one answer is enough to be back');
-});
-
-t.test('silence that says nothing about the internet', async (t) => {
-  t.match(after(none, none, none, none), { down: false }, 'of those that never answered');
-  const baseOnly = round([], [BASE]);
-  t.match(after(all, baseOnly, baseOnly, baseOnly, baseOnly), { down: false }, 'of a single one');
-  const half = round([BASE], [OTHER]);
-  t.match(after(half, none, none, none, none), { down: false }, 'of a single one, and one that never answered');
-});
-
-t.test('what the owner names is enough by itself', async (t) => {
-  const [up, down] = [round([NAMED], []), round([], [NAMED])];
-  t.match(after(up, down, down, down), { down: true });
-  t.match(after(down, down, down, down), { down: false }, 'once it has answered');
-  const two: Anchor = { at: at('www.example.org'), configured: true };
-  const both = round([], [NAMED, two]);
-  t.match(after(round([NAMED], [two]), both, both, both), { down: false }, 'all of it, that is');
-  const butBase = round([BASE], [NAMED]);
-  t.match(after(up, butBase, butBase, butBase), { down: false }, 'and nobody else answers');
-});
-
-t.test('without a default route there is no internet', async (t) => {
-  const gone = round([BASE, OTHER], [], false);
-  t.match(after(all, gone), { down: true, reason: 'there is no default route' }, 'whoever on this network answers');
-  t.match(after(all, gone, none), { down: true }, 'it comes back, and nobody answers yet');
-  t.match(after(all, gone, all), { down: false });
-  t.match(after(gone, gone), { down: false }, 'a machine that never had one finds its way by other means');
+t.test('base and the other supernode go down one after the other: no exit takes that for its own fault', async (t) => {
+  const world = await overlayWorld({ supernodes: [{ region: 'us' }, { region: 'eu' }, { region: 'eu' }] });
+  world.crash('base');
+  await world.advance(seconds(30));
+  t.same((await world.status('x0')).problems, []);
+  world.crash('a');
+  await world.advance(seconds(30));
+  t.same((await world.status('x0')).problems, [], 'their kernels answer');
 });
