@@ -6,6 +6,7 @@ import { parseProbeResponse, probeRequest } from '../core/probe.js';
 import { familyOf, formatHostPort, type HostPort, type IpAddress, type Port, parseIp } from '../model/address.js';
 import { type Millis, seconds } from '../model/time.js';
 import { udpDatagrams } from '../transport/udp.js';
+import { checkPortal } from './doctor-portal.js';
 import type { Check, Verdict } from './doctor-report.js';
 import { fail, ok, skip } from './doctor-report.js';
 
@@ -53,6 +54,14 @@ export function networkChecks(target: HostPort | undefined, probePort: Port | un
         if (target === undefined) return none;
         if (address === undefined) return skip('needs the address');
         return checkTls(address, target.port, name);
+      },
+    },
+    {
+      name: 'portal',
+      run: async () => {
+        if (target === undefined) return none;
+        if (address === undefined) return skip('needs the address');
+        return checkPortal(address, [target.host]);
       },
     },
     {
@@ -132,7 +141,7 @@ async function checkUdp(host: IpAddress, port: Port): Promise<Verdict> {
   if (seen === undefined) {
     return fail(
       `${at} does not answer by UDP`,
-      'WireGuard needs it: allow outgoing UDP here, and the probe and relay ports at the supernode',
+      'allow outgoing UDP here, and the probe and relay ports at the supernode; without it sessions are carried inside the stream, which is slower',
     );
   }
   return ok(`${at} answers by UDP, and sees this machine as ${formatHostPort(seen)} (IPv${familyOf(seen.ip)})`);
