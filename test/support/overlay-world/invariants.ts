@@ -1,5 +1,7 @@
 import type { SessionRecord } from '../../../src/core/ports/store.js';
+import type { Endpoint } from '../../../src/model/address.js';
 import type { Unit } from '../../../src/model/dataplane.js';
+import type { WireGuardPublicKey } from '../../../src/model/keys.js';
 import type { Machine } from './machine.js';
 
 interface Front {
@@ -36,7 +38,9 @@ function kernelIsFoldOfLedger(machine: Machine): readonly string[] {
           return vouched.length === 0 ? [] : [JSON.stringify(['relay', record.session, port, localIp, vouched, next])];
         }
         case 'setup-exit': {
-          const { endpoint } = record.desired.find((other) => other.kind === 'relay-update') ?? one;
+          // RELAY_UPDATE changes it in two steps, and WireGuard roams in between.
+          const moves = record.desired.some((other) => other.kind === 'relay-update');
+          const endpoint = moves ? endpointOf(machine, one.clientKey) : one.endpoint;
           return [JSON.stringify(['peer', one.clientKey, `${one.inner.ipv4}/32`, endpoint])];
         }
         case 'relay-update':
@@ -53,9 +57,14 @@ function kernelIsFoldOfLedger(machine: Machine): readonly string[] {
 function shown(unit: Unit): readonly string[] {
   if (unit.kind === 'relay')
     return [JSON.stringify(['relay', unit.session, unit.port, unit.localIp, unit.vouched, unit.next])];
-  if (unit.kind === 'peer') return [JSON.stringify(['peer', unit.publicKey, unit.allowedIps[0], unit.endpoint])];
+  // One without inner addresses only opens a way.
+  if (unit.kind === 'peer' && unit.allowedIps.length > 0)
+    return [JSON.stringify(['peer', unit.publicKey, unit.allowedIps[0], unit.endpoint])];
   return [];
 }
+
+const endpointOf = (machine: Machine, key: WireGuardPublicKey): Endpoint | undefined =>
+  machine.kernel.units().flatMap((unit) => (unit.kind === 'peer' && unit.publicKey === key ? [unit.endpoint] : []))[0];
 
 function portsHaveOneOwner(machine: Machine): readonly string[] {
   const { facts } = machine.store;

@@ -60,8 +60,13 @@ export class Traffic {
 
   /** What has been under way for longer than an answer takes. */
   get lost(): number {
+    return this.lostAt().length;
+  }
+
+  /** When it was sent, as the clock counts. */
+  lostAt(): readonly number[] {
     const since = this.deps.clock.monotonic() - LOST_AFTER;
-    return this.#sent.filter((one) => one.answeredAt === undefined && one.at <= since).length;
+    return this.#sent.flatMap(({ answeredAt, at }) => (answeredAt === undefined && at <= since ? [at] : []));
   }
 
   /** Milliseconds without any answer, at the longest, since `after` (as the clock counts). */
