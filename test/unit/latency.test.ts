@@ -164,7 +164,7 @@ function around(took: Record<string, { readonly udp?: number; readonly tcp?: num
     reach,
     supernodes: () => supernodes,
     region: 'eu',
-    homes: () => [],
+    held: () => [],
     changed: () => changes++,
   });
   const results = () => Object.fromEntries(supernodes.map(({ id }) => [id, latencies.of(id)]));

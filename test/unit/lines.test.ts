@@ -195,6 +195,29 @@ t.test('without any sessions, an exit returns to its region when a supernode the
   t.equal(world.main(), 'a');
 });
 
+t.test(
+  'the first eight supernodes a client names are those it may turn to: its homes, its lines, the nearest',
+  async (t) => {
+    const supernodes = Object.fromEntries(
+      [...'abcdefghijklmnop'].map((name, i) => [name, [i < 12 ? 'eu' : 'us', 200 - 10 * i] as const]),
+    );
+    const world = await memberWorld({ role: 'client', supernodes });
+    world.state.homes = ['p', 'k'];
+    world.member.wantSecond(true);
+    world.member.start();
+    await world.advance(20_000);
+    const first = () =>
+      world.member
+        .supernodes()
+        .slice(0, 8)
+        .map(({ id }) => world.nameOf(id));
+    t.same(first(), ['p', 'k', 'c', 'b', 'a', 'o', 'n', 'm'], 'homes, then by round trip');
+    world.state.homes = [];
+    await world.advance(20_000);
+    t.ok(first().includes('p') && first().includes('k'), 'lines stay within reach');
+  },
+);
+
 t.test('two lines are never at one supernode, whatever happens; then every home is held again', async (t) => {
   for (let seed = 1; seed <= 12; seed++) {
     const world = await memberWorld({ role: seed % 2 === 0 ? 'client' : 'exit', seed, supernodes: EUROPE });

@@ -13,16 +13,16 @@ const MUCH_CLOSER = 0.5;
 const WORTH_LEAVING: Millis = ms(20);
 
 /**
- * The few that a node has an eye on: where its sessions are, those of its own region, then one of each other region in
+ * The few that a node has an eye on: where its sessions and lines are, those of its own region, then one of each other region in
  * turn, so that somebody is left when a whole region is not. In published order within a region. Pure.
  */
 export function nearby(
   supernodes: readonly SupernodeInfo[],
   region: string,
-  homes: readonly PeerId[],
+  held: readonly PeerId[],
 ): readonly SupernodeInfo[] {
-  const owners = supernodes.filter((one) => homes.includes(one.id));
-  const rest = supernodes.filter((one) => !homes.includes(one.id));
+  const owners = supernodes.filter((one) => held.includes(one.id));
+  const rest = supernodes.filter((one) => !held.includes(one.id));
   const own = rest.filter((one) => one.region === region);
   const turns = new Map<string, number>();
   const others = rest

@@ -31,7 +31,8 @@ export interface LatencyDeps {
   /** Candidates, as published. */
   readonly supernodes: () => readonly SupernodeInfo[];
   readonly region: string;
-  readonly homes: () => readonly PeerId[];
+  /** Supernodes that are measured in any case. */
+  readonly held: () => readonly PeerId[];
   readonly changed: () => void;
 }
 
@@ -89,8 +90,8 @@ export class Latencies {
   }
 
   async #measureAll(signal: AbortSignal): Promise<void> {
-    const { clock, random, supernodes, region, homes } = this.deps;
-    const chosen = nearby(supernodes(), region, homes());
+    const { clock, random, supernodes, region, held } = this.deps;
+    const chosen = nearby(supernodes(), region, held());
     const known = new Set(supernodes().map((one) => one.id));
     for (const id of this.#results.keys()) if (!known.has(id)) this.#results.delete(id);
     await Promise.all(

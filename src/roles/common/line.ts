@@ -149,7 +149,7 @@ export class PeerLine implements Line {
     const welcome = this.#welcome;
     if (welcome === undefined || !this.isUp()) return false;
     const supernode = this.deps.supernode(welcome.at);
-    if (supernode?.probePort === undefined || datagrams === undefined) return true;
+    if (supernode?.probePort === undefined || supernode.relayIps.length === 0 || datagrams === undefined) return true;
     const reflector = { ips: supernode.relayIps, port: supernode.probePort };
     const counter = () => ++this.#counter;
     const through = await vouchForUdp({ datagrams, random }, identity, welcome.probeToken, counter, reflector);

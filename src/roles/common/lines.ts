@@ -38,6 +38,7 @@ export class Lines {
   #started = false;
   #cancelLook: () => void = () => {};
   #planning = false;
+  #homes = '';
   /** Since when each has been where, or been running though, it is not needed. */
   readonly #idleSince: [Millis | undefined, Millis | undefined] = [undefined, undefined];
 
@@ -117,6 +118,14 @@ export class Lines {
     // One that has answered and comes later all the same is where it belongs.
     const found = supernodes[to];
     return found !== undefined && (to < here || !hasAnswered(found.id)) ? found.id : undefined;
+  }
+
+  /** Sessions began or ended. */
+  sessionsChanged(): void {
+    const homes = this.deps.homes().join(' ');
+    if (homes === this.#homes) return;
+    this.#homes = homes;
+    this.reconsider();
   }
 
   /** The lines are put where they belong: something changed. */

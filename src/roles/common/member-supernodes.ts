@@ -13,6 +13,8 @@ export interface KnownSupernodesDeps {
   readonly region: string;
   readonly clock: Clock;
   readonly homes: () => readonly PeerId[];
+  /** Homes, and where lines are. */
+  readonly held: () => readonly PeerId[];
   /** As kept, in published order. */
   readonly published: () => readonly SupernodeInfo[];
   readonly measured: (id: PeerId) => Measured;
@@ -36,13 +38,13 @@ export class KnownSupernodes {
 
   /** Best first, by what they are to this node at present: draining ones last. */
   ranked(): readonly SupernodeInfo[] {
-    const { role, region, homes, measured } = this.deps;
+    const { role, region, held, measured } = this.deps;
     const known = this.#current();
     const rank = (some: readonly SupernodeInfo[]) =>
       rankSupernodes(some, { region, mayLeave: role === 'client' }, measured);
     if (role !== 'client') return rank(known);
     // While its traffic is held, a client reaches those few only.
-    const near = nearby(known, region, homes());
+    const near = nearby(known, region, held());
     return [...rank(near), ...rank(known.filter((one) => !near.includes(one)))];
   }
 

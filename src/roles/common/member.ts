@@ -1,18 +1,11 @@
 import type { MemberConfig } from '../../config/types.js';
 import { CLOCK_TOLERANCE } from '../../core/auth.js';
-import type { DialTarget, StreamEnd, TlsIdentity } from '../../core/ports/network.js';
-import type { NetworkState } from '../../core/ports/network-watch.js';
-import type { Bytes } from '../../model/bytes.js';
-import type { Command, CommandDone } from '../../model/command.js';
-import type { Load, SupernodeInfo } from '../../model/directory.js';
+import type { DialTarget } from '../../core/ports/network.js';
 import { VpndError } from '../../model/errors.js';
-import type { PeerId, SessionId } from '../../model/ids.js';
-import type { WireGuardPublicKey } from '../../model/keys.js';
+import type { PeerId } from '../../model/ids.js';
 import type { Membership } from '../../model/membership.js';
-import type { AuthResponse, Capabilities, News } from '../../model/messages.js';
 import type { MemberRole } from '../../model/role.js';
-import type { SessionDigest } from '../../model/session.js';
-import { type Instant, type Millis, seconds, since } from '../../model/time.js';
+import { type Millis, seconds, since } from '../../model/time.js';
 import type { ForwardingPorts, RolePorts } from '../ports.js';
 import {
   baseTargets,
@@ -27,74 +20,16 @@ import {
 import { Homing } from './homing.js';
 import type { NodeKeys } from './keys.js';
 import { Latencies } from './latency.js';
-import { type Line, PeerLine } from './line.js';
+import { PeerLine } from './line.js';
 import { Recovery } from './line-recovery.js';
 import { Lines } from './lines.js';
 import { enrolled } from './member-enrolment.js';
 import { KnownSupernodes } from './member-supernodes.js';
+import type { Member, MemberHandlers, MemberSelf } from './member-types.js';
 import { Renewer } from './renewal.js';
 import { Upstream } from './upstream.js';
 
-/** What a node says of itself on its streams. */
-export interface MemberSelf {
-  readonly wireguardKey: WireGuardPublicKey | undefined;
-  readonly capabilities: () => Capabilities;
-  /** Those that this supervisor knows: another's are nothing to repair for it. */
-  readonly sessions: (supervisor: PeerId | undefined) => readonly SessionDigest[];
-  /** Supernodes that own sessions of this node, the most important first; asked for often. */
-  readonly homes?: () => readonly PeerId[];
-  readonly load?: () => Load;
-  readonly supernode?: () => SupernodeInfo;
-}
-
-/** `supervisor` is the supernode that the line goes to; undefined for base. */
-export interface MemberHandlers {
-  up?(welcome: AuthResponse, supervisor: PeerId | undefined): Promise<void> | void;
-  down?(end: StreamEnd, supervisor: PeerId | undefined): void;
-  command?(command: Command, supervisor: PeerId): Promise<CommandDone>;
-  news?(news: News, supervisor: PeerId | undefined): void;
-  /** WireGuard datagrams of a session, where no UDP gets through. */
-  datagrams?(session: SessionId, packets: readonly Bytes[], supervisor: PeerId): void;
-  /** Once per wake: the machine slept, or this process was stopped. The lines are being dialled anew already. */
-  woke?(): void;
-  /** The machine is on another network, or back on one; the lines are being dialled anew, or looked at, already. */
-  networkChanged?(state: NetworkState): void;
-  /** A certificate was renewed. */
-  certified?(): void;
-  changed(): void;
-}
-
-/** A node's place in the overlay: its enrolment, kept fresh, and its streams to its supervisors. */
-export interface Member {
-  readonly id: PeerId;
-  readonly startedAt: Instant;
-  readonly baseKey: Bytes;
-  readonly ca: string;
-  /** The main line's, at the time it is asked for: hold a line instead where the supervisor must stay the same. */
-  readonly upstream: Upstream;
-  /** One for supernodes; two for exits and clients, of which the second may be idle. */
-  lines(): readonly Line[];
-  /** The one to `homes()[0]`, else one that is up, else the first. */
-  main(): Line;
-  /** Connected to it and authenticated. */
-  lineTo(supernode: PeerId): Line | undefined;
-  /** Keep the second line connected, to another supernode than the first, even without a session there. */
-  wantSecond(want: boolean): void;
-  membership(): Membership;
-  enrolment(): Enrolment;
-  /** As the lines turn to them, best first; for a client, its homes and those within reach in the first eight. */
-  supernodes(): readonly SupernodeInfo[];
-  baseTargets(): readonly DialTarget[];
-  /** Supernodes only; throws for others. */
-  tlsIdentity(): TlsIdentity;
-  /** Whether UDP reaches the main line's supernode; undefined before it was tried. */
-  udp(): 'through' | 'blocked' | undefined;
-  /** The supervisor's clock less this machine's, as of the last connection. */
-  clockOffset(): Millis | undefined;
-  health(): { readonly ok: boolean; readonly detail: string };
-  start(): void;
-  stop(): Promise<void>;
-}
+export type { Member, MemberHandlers, MemberSelf } from './member-types.js';
 
 /** What a member needs besides a role's ports, where there is one. */
 type MemberPorts = RolePorts & Partial<Pick<ForwardingPorts, 'datagrams' | 'reach' | 'networkWatch'>>;
@@ -118,6 +53,8 @@ export async function joinOverlay(
   let membership = await currentMembership();
   let clockOffset: Millis | undefined;
   const homes = () => self.homes?.() ?? [];
+  /** Those whose reach must not be lost: homes, and where the lines are or go to. */
+  const held = () => [...new Set([...homes(), ...all.flatMap((line) => line.supervisor() ?? [])])];
   const keep = (next: Enrolment) => {
     enrolment = next;
     saveEnrolment(store.facts, next);
@@ -132,7 +69,7 @@ export async function joinOverlay(
     reach: role === 'supernode' ? undefined : ports.reach,
     supernodes: () => enrolment.supernodes,
     region: membership.region,
-    homes,
+    held,
     changed: handlers.changed,
   });
   const known = new KnownSupernodes({
@@ -140,6 +77,7 @@ export async function joinOverlay(
     region: membership.region,
     clock,
     homes,
+    held,
     published: () => enrolment.supernodes,
     measured: (id) => latencies.of(id),
     keep: (supernodes) => {
@@ -283,13 +221,13 @@ export async function joinOverlay(
             throw new VpndError('not-supported', `a ${role} takes no commands from base`);
           }
           // It may begin or end what hangs on this supernode.
-          return handlers.command(command, from).finally(() => lines.reconsider());
+          return handlers.command(command, from).finally(() => lines.sessionsChanged());
         },
         news: (news, target) => {
           const from = supernodeOf(target);
           if (news.kind === 'directory') known.told(from, news.supernodes);
           handlers.news?.(news, from);
-          lines.reconsider();
+          if (news.kind === 'directory') lines.reconsider();
         },
         datagrams: (session, packets, target) => {
           const from = supernodeOf(target);
