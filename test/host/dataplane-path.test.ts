@@ -112,7 +112,7 @@ for (const family of ['ipv4', 'ipv6'] as const) {
       await pings(hosts.client, WEB, 5, 0.05);
       const seen = await hosts.a.capture('eth0', `udp and host ${ends.client.ip}`);
       t.equal(await pings(hosts.client, WEB, 20, 0.05), 20);
-      t.same((await seen.stop()).except(), []);
+      t.equal((await seen.stop()).packets.length, 0);
     });
 
     t.test('what still comes over the relay does not take WireGuard back there', async (t) => {
