@@ -12,10 +12,12 @@ import { joinOverlay, type Member } from '../common/member.js';
 import { Periodic } from '../common/periodic.js';
 import { adopted, reconcileRegularly } from '../common/reconciler.js';
 import { nodeStatus, type StatusInit } from '../common/status.js';
+import { whereabouts } from '../common/whereabouts.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { exitProjection } from './projection.js';
 import { exitSessions } from './status.js';
 import { anchorsOf, UplinkCheck } from './uplink-check.js';
+import { WayOpener } from './way-opener.js';
 
 const PLAN_FACT = 'address-plan';
 const COUNT_EVERY = seconds(5);
@@ -28,31 +30,38 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
   const { log, dataplane, store, metrics } = ports;
   const changes = new Changes();
   const history = new History({ facts: store.facts, clock: ports.clock, log });
-  let lastSupernode: PeerId | undefined;
+  const arrived = whereabouts(history, () => member.main());
   const ipv6 = config.ipv6 === 'on' || (config.ipv6 === 'auto' && (await dataplane.uplinks()).ipv6);
   let plan = store.facts.get<AddressPlan>(PLAN_FACT);
 
+  const opener = new WayOpener({
+    ...ports,
+    observe: () => dataplane.observePeers(),
+    reproject: (session, change) => executor.reproject(session, change),
+  });
   const executor: CommandExecutor = new CommandExecutor(
     { ...ports, ledger: store.ledger },
-    exitProjection({
-      config,
-      keys,
-      statements: ports.statements,
-      clock: ports.clock,
-      ipv6,
-      plan: () => plan,
-      ended: (session, why) => {
-        const owner = store.ledger.session(session)?.owner;
-        const line = owner === undefined ? member.main() : member.lineTo(owner);
-        line?.upstream.tell({ kind: 'session-closed', session, reason: why });
-        history.record(
-          'session-closed',
-          why === 'expired' ? 'nobody renewed its lease' : 'its supernode has closed it',
-          session,
-        );
-        changes.notify();
-      },
-    }),
+    opener.around(
+      exitProjection({
+        config,
+        keys,
+        statements: ports.statements,
+        clock: ports.clock,
+        ipv6,
+        plan: () => plan,
+        ended: (session, why) => {
+          const owner = store.ledger.session(session)?.owner;
+          const line = owner === undefined ? member.main() : member.lineTo(owner);
+          line?.upstream.tell({ kind: 'session-closed', session, reason: why });
+          history.record(
+            'session-closed',
+            why === 'expired' ? 'nobody renewed its lease' : 'its supernode has closed it',
+            session,
+          );
+          changes.notify();
+        },
+      }),
+    ),
   );
   const member: Member = await joinOverlay(
     'exit',
@@ -150,15 +159,6 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       return [];
     },
   };
-
-  function arrived(): void {
-    const main = member.main();
-    const at = main.isUp() ? main.supervisor() : undefined;
-    if (at === undefined || at === lastSupernode) return;
-    const before = lastSupernode === undefined ? '' : `, before at ${shortId(lastSupernode)}`;
-    history.record('supernode-changed', `at supernode ${shortId(at)}${before}`);
-    lastSupernode = at;
-  }
 
   function count(): void {
     const { length } = executor.sessions();
