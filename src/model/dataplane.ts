@@ -72,7 +72,9 @@ export interface EgressUnit {
  * What a tunnel is for. `active`: all of the client's traffic but what is exempt or bound to another tunnel's address;
  * one at a time (of several the one with the lowest table). `standby`: only what is bound to its inner address, which is
  * the daemon's own probes. `retiring`: connections that were open when another became active stay on it. `dead`: like
- * retiring, but nothing passes any more: local connections from its address are reset as soon as they send.
+ * retiring, but nothing passes any more: local connections from its address are reset as soon as they send, and so is
+ * whatever probes it. Where there are tunnels and none is active, everything that is not exempt, LAN or bound to a
+ * tunnel's address is refused.
  */
 export type TunnelUse = 'active' | 'standby' | 'retiring' | 'dead';
 
@@ -132,7 +134,10 @@ export interface PeerObservation {
   readonly txBytes: number;
 }
 
-/** Packets of a device, both ways, since it was made: WireGuard's keepalives and handshakes are not among them. */
+/**
+ * Packets of a device, both ways, since it was made. WireGuard's keepalives and handshakes are among them with the
+ * kernel's engine, and not with wireguard-go: a packet sent and not answered is a reason to probe, and no more.
+ */
 export interface DeviceTraffic {
   readonly rxPackets: number;
   readonly txPackets: number;
