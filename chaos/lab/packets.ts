@@ -1,10 +1,20 @@
 import { ARP, ICMP, ICMP6, type RecordedPacket, TCP, UDP } from './pcap.js';
 
 /**
- * What a packet turned out to be. `tcp-control` carries no data; `udp` and `tcp` are those that are nothing of what
- * stands before them.
+ * What a packet turned out to be. `probe`: vpnd's own question to a supernode under which address it is seen, and the
+ * answer. `tcp-control` carries no data; `udp` and `tcp` are those that are nothing of what stands before them.
  */
-export type PacketKind = 'wireguard' | 'tls' | 'dns' | 'tcp-control' | 'icmp' | 'arp' | 'udp' | 'tcp' | 'other';
+export type PacketKind =
+  | 'wireguard'
+  | 'probe'
+  | 'tls'
+  | 'dns'
+  | 'tcp-control'
+  | 'icmp'
+  | 'arp'
+  | 'udp'
+  | 'tcp'
+  | 'other';
 
 export interface PacketSummary {
   readonly packets: readonly { readonly kind: PacketKind; readonly packet: RecordedPacket }[];
@@ -51,6 +61,7 @@ function kindOf(packet: RecordedPacket, tls: ReadonlySet<RecordedPacket>): Packe
   switch (packet.ip?.protocol) {
     case UDP:
       if (isWireGuard(packet.payload)) return 'wireguard';
+      if (isProbe(packet.payload)) return 'probe';
       return packet.ports?.from === 53 || packet.ports?.to === 53 ? 'dns' : 'udp';
     case TCP:
       if (packet.payload.length === 0) return 'tcp-control';
@@ -74,10 +85,16 @@ function isWireGuard(datagram: Uint8Array): boolean {
     case 3:
       return datagram.length === 64;
     case 4:
-      return datagram.length >= 32 && datagram.length % 16 === 0;
+      // Padded to sixteen bytes, but never beyond the interface's MTU: a full one of 1420 stays 1420.
+      return datagram.length >= 32 && (datagram.length % 16 === 0 || datagram.length === 1420 + 32);
     default:
       return false;
   }
+}
+
+/** By the beginning and the lengths that docs/protocol.md gives: a question, a signed one, an answer. */
+function isProbe(datagram: Uint8Array): boolean {
+  return [64, 125, 48].includes(datagram.length) && Buffer.from(datagram).subarray(0, 4).toString('latin1') === 'VPNP';
 }
 
 /**

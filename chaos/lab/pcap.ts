@@ -24,6 +24,7 @@ export const ICMP = 1;
 export const TCP = 6;
 export const UDP = 17;
 export const ICMP6 = 58;
+const HOP_BY_HOP = 0;
 
 const FILE_HEADER = 24;
 const PACKET_HEADER = 16;
@@ -79,8 +80,12 @@ function parseFrame(
     };
   }
   if (etherType === IPV6 && bytes.length >= 40) {
-    const ip = { from: colons(bytes, 8), to: colons(bytes, 24), protocol: bytes[6] ?? 0 };
-    return { at, bytes, etherType, ip, ...parseTransport(ip.protocol, bytes.subarray(40, 40 + uint16(bytes, 4))) };
+    // Multicast reports (RFC 3810) carry a hop-by-hop header: what counts stands behind it.
+    const skipped = bytes[6] === HOP_BY_HOP ? 8 + (bytes[41] ?? 0) * 8 : 0;
+    const protocol = (skipped > 0 ? bytes[40] : bytes[6]) ?? 0;
+    const ip = { from: colons(bytes, 8), to: colons(bytes, 24), protocol };
+    const segment = bytes.subarray(40 + skipped, 40 + uint16(bytes, 4));
+    return { at, bytes, etherType, ip, ...parseTransport(protocol, segment) };
   }
   return { at, bytes, etherType, payload: bytes };
 }

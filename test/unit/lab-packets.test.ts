@@ -65,6 +65,12 @@ t.test('TLS records may begin and end anywhere in a segment', async (t) => {
   t.same(kinds([opening, one, three, ...others]).slice(1), ['tls', ...new Array(4).fill('tcp')], 'not past a gap');
 });
 
+t.test('a full WireGuard packet is not padded beyond the MTU, and vpnd’s probes are known', async (t) => {
+  const probe = (length: number) => [...Buffer.from('VPNP'), ...new Array(length - 4).fill(1)];
+  t.same(kinds([udp(filled(4, 1452)), udp(filled(4, 1451))]), ['wireguard', 'udp']);
+  t.same(kinds([64, 125, 48, 49].map((length) => udp(probe(length)))), ['probe', 'probe', 'probe', 'udp']);
+});
+
 t.test('a foreign byte in a TLS stream is seen', async (t) => {
   const opening = tcp(99, [], true);
   t.same(kinds([opening, tcp(100, record(50)), tcp(155, [...Buffer.from('GET / HTTP/1.1')])]).slice(1), ['tls', 'tcp']);

@@ -1,0 +1,78 @@
+import t from 'tap';
+import { Fleet, Pings, statusOf } from '../../chaos/overlay/index.js';
+import { activeOf, eventsOf } from '../support/fleet-checks.js';
+import { eventually, relayElements } from '../support/overlay-checks.js';
+
+t.test('a supernode is taken out of service, and everybody goes elsewhere without losing a packet', async (t) => {
+  const fleet = await Fleet.build({
+    supernodes: [
+      { name: 'a', region: 'eu' },
+      { name: 'd', region: 'eu' },
+      { name: 'b', region: 'us' },
+    ],
+    exits: [
+      { name: 'x1', region: 'us' },
+      { name: 'x2', region: 'eu' },
+    ],
+    clients: ['c1', 'c2', 'c3'].map((name, i) => ({ name, region: 'eu', ...(i === 0 ? {} : { with: 'c1' }) })),
+    clientArgs: ['--standby', 'off'],
+  });
+  t.teardown(() => fleet.close());
+  await fleet.base.start();
+  // `d` comes last: until then `a` is the only supernode of the region, and has everybody.
+  for (const name of ['a', 'b', 'x1', 'x2', 'c1', 'c2', 'c3']) await fleet.join(name);
+  const [a, d] = [fleet.node('a'), fleet.node('d')];
+  const names = await Promise.all(
+    ['a', 'b'].map(async (name) => [(await fleet.node(name).api.status()).peerId, name] as const),
+  ).then((pairs) => new Map(pairs));
+  for (const client of fleet.clients)
+    t.equal((await client.cli('up', '--privacy', 'private', '--region', 'us')).code, 0);
+  for (const client of fleet.clients) t.equal(names.get((await activeOf(client)).supernodeId), 'a');
+  await fleet.join('d');
+
+  const pings = await Promise.all(fleet.clients.map(({ host }) => Pings.start(host, fleet.web)));
+  const drained = await a.cli('supernode', 'drain', '--timeout', '60s');
+  t.equal(drained.code, 0, drained.stderr + drained.stdout);
+  t.match(drained.stdout, /empty: nobody is left/);
+
+  const homeOfX1 = fleet.home('x1').publicIpv4;
+  for (const client of fleet.clients) {
+    t.equal(await fleet.seenIp(client.host), homeOfX1, `${client.name} is still at its exit’s`);
+    t.not(names.get((await activeOf(client)).supernodeId), 'a', 'over another supernode');
+  }
+  const counted = await Promise.all(pings.map((each) => each.stop()));
+  for (const { sent, lost } of counted) t.equal(lost, 0, `of ${sent} packets`);
+  t.same((await a.api.status()).sessions, [], 'it has no session any more');
+  const left = await eventually(
+    () => relayElements(a),
+    (elements) => elements === 0,
+  );
+  t.equal(left, 0, 'nor anything in its kernel');
+  t.same(
+    (await eventsOf(a)).filter((code) => code.startsWith('drain')),
+    ['drain-started', 'drain-ended'],
+  );
+
+  await t.test('its exit is found under another supernode', async (t) => {
+    const exits = await fleet.node('c1').json<{ region: string }[]>('exits');
+    t.ok(
+      exits.some(({ region }) => region === 'eu'),
+      'the exit that was connected to it',
+    );
+  });
+
+  await t.test('SIGTERM does the same: an upgrade goes unnoticed', async (t) => {
+    await a.stop();
+    await a.start();
+    await statusOf(d, ({ sessions }) => sessions.length === 3);
+    const running = await Promise.all(fleet.clients.map(({ host }) => Pings.start(host, fleet.web)));
+    d.process.kill('SIGTERM');
+    const { code } = await d.process.exited;
+    t.equal(code, 0);
+    for (const client of fleet.clients) t.equal(await fleet.seenIp(client.host), homeOfX1);
+    for (const each of running) {
+      const { sent, lost } = await each.stop();
+      t.equal(lost, 0, `of ${sent} packets`);
+    }
+  });
+});
