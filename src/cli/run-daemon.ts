@@ -23,6 +23,7 @@ import { STORE_FILES } from '../store/sqlite/open.js';
 import { requireFreePorts } from '../transport/free-ports.js';
 import { grpcNetwork } from '../transport/grpc-network.js';
 import { serveLocalApi } from '../transport/local-api-server.js';
+import { findLoginPage } from '../transport/login-page.js';
 import { tcpReach } from '../transport/reach.js';
 import { udpDatagrams } from '../transport/udp.js';
 import { udpSockets } from '../transport/udp-sockets.js';
@@ -150,6 +151,7 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
     datagrams: udpDatagrams(),
     reach: tcpReach,
     udpSockets,
+    findLoginPage,
     hostLoad: () => sampler?.current() ?? { cpuPercent: 0, txMbps: 0, rxMbps: 0 },
     log,
     metrics,

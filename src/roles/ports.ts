@@ -4,6 +4,7 @@ import type { Crypto } from '../core/ports/crypto.js';
 import type { Datagrams } from '../core/ports/datagrams.js';
 import type { DataPlane } from '../core/ports/dataplane.js';
 import type { Log } from '../core/ports/log.js';
+import type { FindLoginPage } from '../core/ports/login-page.js';
 import type { Metrics } from '../core/ports/metrics.js';
 import type { Network } from '../core/ports/network.js';
 import type { NetworkWatch } from '../core/ports/network-watch.js';
@@ -35,6 +36,8 @@ export interface ForwardingPorts extends RolePorts {
   readonly reach: Reach;
   readonly networkWatch: NetworkWatch;
   readonly udpSockets: UdpSockets;
+  /** Undefined where nobody looks for log-in pages. */
+  readonly findLoginPage?: FindLoginPage;
   /** What the machine does at present; rates of its uplink. */
   hostLoad(): Pick<Load, 'cpuPercent' | 'txMbps' | 'rxMbps'>;
 }

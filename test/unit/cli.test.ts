@@ -1,13 +1,11 @@
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer as createHttpServer } from 'node:http';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { create } from '@bufbuild/protobuf';
 import t from 'tap';
-import { checkPortal } from '../../src/cli/doctor-portal.js';
 import { findSocket } from '../../src/cli/find-daemon.js';
 import { pathLine, statusText } from '../../src/cli/status-text.js';
 import { age, bytes, plain, table } from '../../src/cli/text.js';
@@ -320,33 +318,6 @@ t.test('the doctor names what is wrong, what to do, and ends with status 1', asy
     found.find((check) => check.name === 'tcp'),
     { result: 'fail', todo: /start the supernode/ },
   );
-});
-
-t.test('the doctor knows a network that wants a log-in first', async (t) => {
-  let answer: { readonly status: number; readonly location?: string } = { status: 200 };
-  const server = createHttpServer((_, response) => {
-    response.writeHead(answer.status, answer.location === undefined ? {} : { location: answer.location });
-    response.end('<html>');
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => server.close());
-  const at = server.address();
-  const port = typeof at === 'object' && at !== null ? at.port : 0;
-  const found = () => checkPortal('127.0.0.1', ['sn1.example.org'], port);
-  t.match(await found(), { result: 'ok' }, 'a web server of its own');
-  answer = { status: 301, location: 'https://sn1.example.org/' };
-  t.match(await found(), { result: 'ok' }, 'which leads to itself');
-  answer = { status: 302, location: '/index.html' };
-  t.match(await found(), { result: 'ok' });
-  answer = { status: 302, location: 'http://hotel.example/login?from=x' };
-  t.match(await found(), {
-    result: 'fail',
-    text: /log-in page first \(http:\/\/hotel\.example\/login/,
-    todo: /vpnd down/,
-  });
-  answer = { status: 511 };
-  t.match(await found(), { result: 'fail', text: /log-in page first$/ });
-  t.match(await checkPortal('127.0.0.1', [], await freePort()), { result: 'ok' }, 'nobody speaks HTTP there');
 });
 
 t.test('the one daemon that runs is found', async (t) => {

@@ -11,6 +11,7 @@ import { whereabouts } from '../common/whereabouts.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { openCarrier } from './carrier.js';
 import { Connection } from './connection.js';
+import { LoginWatch } from './login-watch.js';
 import { clientStatus, exitSummaries } from './status.js';
 import { exitWishOf } from './wish.js';
 
@@ -61,9 +62,20 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
         history.record('woke', 'this machine had been asleep');
         underneath('this machine was asleep');
       },
-      changed: () => changes.notify(),
+      changed: () => {
+        logins.look();
+        changes.notify();
+      },
     },
   );
+  const logins = new LoginWatch({
+    clock,
+    find: ports.findLoginPage,
+    isUp: () => member.main().isUp(),
+    supernodes: () => member.supernodes(),
+    happened: (code, text) => history.record(code, text),
+    changed: () => changes.notify(),
+  });
   const connection: Connection = new Connection({
     config,
     ports,
@@ -79,6 +91,7 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
   });
   await connection.start();
   member.start();
+  logins.look();
   log.info('client started', { peer_id: keys.identity.id });
 
   const exits = async (): Promise<readonly ExitCandidate[]> => {
@@ -88,7 +101,10 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
     const answer = await upstream.ask({ kind: 'list-exits', filter }, ASK_LIMIT);
     return answer.kind === 'exits' ? answer.exits : [];
   };
-  const status = () => clientStatus(config, ports, member, connection);
+  const status = async () => {
+    const found = await clientStatus(config, ports, member, connection);
+    return logins.problem === undefined ? found : { ...found, problems: [...(found.problems ?? []), logins.problem] };
+  };
   return {
     local: {
       status,
@@ -119,6 +135,7 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
     },
     health: () => member.health(),
     stop: async () => {
+      logins.stop();
       await connection.stop();
       await member.stop();
       history.close();
