@@ -233,7 +233,7 @@ export async function joinOverlay(
           const from = supernodeOf(target);
           if (from !== undefined) handlers.datagrams?.(session, packets, from);
         },
-        woke: () => recovery.woke(line),
+        woke: () => recovery.woke(),
         changed: () => {
           lines.reconsider();
           handlers.changed();

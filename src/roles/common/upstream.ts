@@ -86,11 +86,6 @@ export class Upstream {
     this.#input({ kind: 'redial' });
   }
 
-  /** This machine slept, as somebody else noticed: dial anew at once. */
-  wake(): void {
-    this.#input({ kind: 'woke' });
-  }
-
   /** Dial anew unless the stream is up and shows within `limit` that it is alive. */
   prove(limit: Millis): void {
     const { clock } = this.#ports;
