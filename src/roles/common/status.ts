@@ -40,7 +40,7 @@ export function nodeStatus(role: MemberRole, config: CommonConfig, ports: RolePo
       .filter((line) => line !== main && line.supervisor() !== undefined)
       .map(streamStatus),
     supernodes: role === 'supernode' ? [] : member.supernodes().flatMap(known),
-    problems: problems(link.state === 'up' ? undefined : link.lastError?.message, member.udp()),
+    problems: problems(role, link.state === 'up' ? undefined : link.lastError?.message, member.udp()),
   };
 }
 
@@ -60,9 +60,12 @@ function streamStatus({ upstream }: Line) {
 const known = ({ id, region, addresses, probePort }: SupernodeInfo): MessageInitShape<typeof KnownSupernodeSchema>[] =>
   addresses.map((address) => ({ peerId: id, region, address: formatHostPort(address), probePort: probePort ?? 0 }));
 
-function problems(notUp: string | undefined, udp: 'through' | 'blocked' | undefined): string[] {
+function problems(role: MemberRole, notUp: string | undefined, udp: 'through' | 'blocked' | undefined): string[] {
   const found = notUp === undefined ? [] : [notUp];
-  if (udp === 'blocked')
-    found.push('no UDP reaches the supernode, and WireGuard needs it: allow outgoing UDP (vpnd doctor)');
+  if (udp === 'blocked') {
+    const without =
+      role === 'client' ? 'tunnels are carried inside the stream meanwhile, which is slower' : 'WireGuard needs it';
+    found.push(`no UDP reaches the supernode: allow outgoing UDP (vpnd doctor); ${without}`);
+  }
   return found;
 }
