@@ -341,6 +341,7 @@ export class Connection {
   /** A line came up, or the supernodes changed: what is exempt from the tunnel follows. */
   async lineUp(): Promise<void> {
     this.#releases.lineUp();
+    this.keeper.paths.lineUp();
     if (this.tunnels.all().length > 0) await this.tunnels.commit();
     if (!this.#survival.now()) this.#standby.lineUp();
   }

@@ -38,6 +38,8 @@ export interface PathDeps {
 export class Paths {
   /** Pairs of network and exit that let nothing through, until when that is believed. */
   readonly #hopeless = new Map<string, Instant>();
+  /** Sessions that went back to their relays while their supernode could not be told. */
+  readonly #untold = new Map<SessionId, string>();
   /** What the user asked for with `vpnd path`. */
   #asked: 'auto' | 'direct' | 'relay' = 'auto';
 
@@ -66,7 +68,7 @@ export class Paths {
   async backToRelay(tunnel: HeldTunnel, why: string): Promise<void> {
     const { held } = tunnel;
     if (held.relay === undefined || held.path !== 'direct') return;
-    this.deps.tell(held.supervisor, { kind: 'session-path', session: held.session, path: 'relay', reason: why });
+    if (!this.wish(tunnel, 'relay', why)) this.#untold.set(held.session, why);
     await this.#set(tunnel, { ...held.relay, keepalive: held.keepalive }, `back to the relay: ${why}`);
   }
 
@@ -74,6 +76,15 @@ export class Paths {
   wish(tunnel: HeldTunnel, path: 'direct' | 'relay', reason: string): boolean {
     const { supervisor, session } = tunnel.held;
     return this.deps.tell(supervisor, { kind: 'session-path', session, path, reason });
+  }
+
+  /** A stream is up: its supernode may have taken relays away that are needed again. */
+  lineUp(): void {
+    for (const [session, why] of this.#untold) {
+      const tunnel = this.deps.tunnels.withSession(session);
+      if (tunnel === undefined || tunnel.held.path === 'direct' || this.wish(tunnel, 'relay', why))
+        this.#untold.delete(session);
+    }
   }
 
   /** Another network: what did not work in the one before may work here. */

@@ -63,7 +63,9 @@ export function faults(deps: FaultDeps) {
     move(name: string, ip: string, nat: NatKind = node(name).nat.kind): void {
       const machine = node(name);
       internet.kill(machine.ip, 'power-off');
+      internet.rejoin(machine.ip);
       machine.ip = ip as IpAddress;
+      if (machine.asleep || machine.unplugged) internet.isolate(machine.ip);
       machine.nat = underlay.nat(nat, `${name} at ${ip}`);
       machine.watch.changed();
     },
