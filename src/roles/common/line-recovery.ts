@@ -1,11 +1,16 @@
 import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import type { NetworkState, NetworkWatch } from '../../core/ports/network-watch.js';
-import { type Millis, seconds } from '../../model/time.js';
+import { type Millis, ms, seconds } from '../../model/time.js';
 import type { PeerLine } from './line.js';
 
-/** A line that was up before a cable was pulled and put back has so long to show that it still is. */
-const PROOF_LIMIT: Millis = seconds(1);
+/**
+ * A line that was up before a cable was pulled and put back has so many of its round trips to show that it still is;
+ * a fresh stream costs little, so patience has its bounds.
+ */
+const PROOF_TRIPS = 4;
+const SHORTEST_PROOF: Millis = ms(300);
+const LONGEST_PROOF: Millis = seconds(1);
 /** Timers of one wake that run late one after the other. */
 const SAME_WAKE: Millis = seconds(5);
 
@@ -66,7 +71,7 @@ export class Recovery {
       this.#lost = false;
       log.info('the network is back: looking whether what was connected still is');
       for (const line of this.#running()) {
-        line.upstream.prove(PROOF_LIMIT);
+        line.upstream.prove(proofLimit(line.upstream.status().latency));
         if (line.isUp()) void line.vouch();
       }
     } else return;
@@ -77,3 +82,6 @@ export class Recovery {
     return this.deps.lines.filter((line) => line.running);
   }
 }
+
+const proofLimit = (roundTrip: Millis | undefined): Millis =>
+  ms(Math.min(LONGEST_PROOF, Math.max(SHORTEST_PROOF, PROOF_TRIPS * (roundTrip ?? LONGEST_PROOF))));
