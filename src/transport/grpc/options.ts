@@ -26,6 +26,12 @@ export const MAX_METADATA_BYTES = 8 * 1024;
 /** Megabytes that one HTTP/2 session may hold in buffers. */
 export const SESSION_MEMORY_MB = 4;
 
+/**
+ * Bytes a dialler lets come in before it has read them; 64 KiB unless set. What comes down a stream where no UDP gets
+ * through is limited to this much in a round trip: 50 Mbit/s at 40 ms. More would stand in queues on slower ways.
+ */
+export const CLIENT_WINDOW_BYTES = 512 * 1024;
+
 /** The authority and TLS server name of every call. Who the server is stands in its certificate's URI, not here. */
 export const AUTHORITY = 'vpnd';
 
@@ -59,4 +65,5 @@ export const channelOptions = (keepalive: Keepalive): ChannelOptions => ({
   'grpc.enable_retries': 0,
   'grpc.service_config_disable_resolution': 1,
   'grpc.client_idle_timeout_ms': CLIENT_IDLE,
+  'grpc-node.flow_control_window': CLIENT_WINDOW_BYTES,
 });
