@@ -74,22 +74,25 @@ t.test(
     });
     world.crash('base', 'power-off');
     await world.advance(minutes(3));
-    await world.up('c0');
+    const leaving = (await supervisor(world, 'x0')) ?? '';
+    await world.up('c0', { exit: world.node('x0').id });
     await world.up('c1');
     const traffic = ['c0', 'c1'].map((name) => world.traffic(name, 5));
-    const steps = await world.clock.run(draining(world, 'b'));
+    const began = world.clock.monotonic();
+    const steps = await world.clock.run(draining(world, leaving));
+    t.ok(world.clock.monotonic() - began < seconds(15), 'exits move as soon as they hear of it');
     t.match(steps.at(-1), { done: true });
     t.equal(await world.refusal('c2', { region: 'eu' }), undefined, 'a new session finds an exit');
     await world.restart('c0');
     await world.restart('x0');
     await world.untilConnected(['c0', 'x0']);
-    t.not(await supervisor(world, 'x0'), 'b');
+    t.not(await supervisor(world, 'x0'), leaving);
     await world.advance(minutes(7));
     for (const name of ['c0', 'c1', 'c2']) t.match(world.way(name), { ok: true });
     t.same(
       traffic.map((one) => one.lost),
       [0, 0],
     );
-    t.same(world.node('b').sessionUnits(), []);
+    t.same(world.node(leaving).sessionUnits(), []);
   },
 );

@@ -130,6 +130,28 @@ t.test('one that drains takes nobody in and is left out of everything', async (t
   t.equal(await supervisor(world, 'c0'), 'a', 'and then it serves its region as before');
 });
 
+t.test('who reaches no other supernode keeps its session, and is told why it gets no new one', async (t) => {
+  const world = await overlayWorld({ supernodes: [{ region: 'us' }, { region: 'eu' }], clients: relayed('us', 2) });
+  await world.up('c0');
+  for (const name of ['c0', 'c1']) world.partition(name, 'b', 'control');
+  const steps = await world.clock.run(draining(world, 'a', seconds(30)));
+  t.match(steps.at(-1), { sessions: 1, done: false, timedOut: true });
+  t.match(world.way('c0'), { ok: true });
+  world.internet.reset(world.node('a').ip, world.node('c0').ip);
+  await world.advance(seconds(2));
+  await world.untilConnected(['c0']);
+  t.equal(await supervisor(world, 'c0'), 'a', 'who has a session there may come back');
+  // Its disk does not say who drains, and it knows nobody else.
+  const { length } = world.said('a', /stream refused: this supernode is being taken out of service/);
+  await world.restart('c1');
+  await world.advance(seconds(40));
+  t.notOk(await world.connected('c1'), 'others may not');
+  t.ok(world.said('a', /stream refused: this supernode is being taken out of service/).length > length);
+  await world.down('c0');
+  const refused = await world.refusal('c0');
+  t.match(refused, { code: 'draining', details: { next: '198.51.100.11:443' } });
+});
+
 t.test('without another supernode there is nowhere to go', async (t) => {
   const world = await overlayWorld({
     supernodes: [{ region: 'eu' }],
