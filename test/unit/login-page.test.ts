@@ -8,6 +8,7 @@ import { NO_LOAD } from '../../src/model/directory.js';
 import type { PeerId } from '../../src/model/ids.js';
 import type { Region } from '../../src/model/role.js';
 import { LoginWatch } from '../../src/roles/client/login-watch.js';
+import { findLoginPage } from '../../src/transport/login-page.js';
 import { VirtualClock } from '../support/virtual-clock.js';
 
 const LOOPBACK = '127.0.0.1' as IpAddress;
@@ -22,12 +23,15 @@ async function webServer(t: Test) {
   const at = server.address();
   const close = () => new Promise<void>((resolve) => server.close(() => resolve()));
   t.teardown(close);
-  return { answer, close, port: typeof at === 'object' && at !== null ? at.port : 0 };
+  return { answer, close, port: (typeof at === 'object' && at !== null ? at.port : 0) as Port };
 }
 
 t.test('the doctor knows a network that wants a log-in first', async (t) => {
   const { answer, port, close } = await webServer(t);
-  const found = () => checkPortal(LOOPBACK, ['sn1.example.org'], port);
+  const stranger = await webServer(t);
+  await stranger.close();
+  const nobody = { ip: LOOPBACK, port: stranger.port };
+  const found = () => checkPortal(LOOPBACK, ['sn1.example.org'], { port, nobody });
   t.match(await found(), { result: 'ok' }, 'a web server of its own');
   Object.assign(answer, { status: 301, location: 'https://sn1.example.org/' });
   t.match(await found(), { result: 'ok' }, 'which leads to itself');
@@ -43,6 +47,36 @@ t.test('the doctor knows a network that wants a log-in first', async (t) => {
   t.match(await found(), { result: 'fail', text: /log-in page first$/ });
   await close();
   t.match(await found(), { result: 'ok' }, 'nobody speaks HTTP there');
+});
+
+t.test('who answers in nobody’s place wants a log-in, and shows nothing in a terminal but a web address', async (t) => {
+  const own = await webServer(t);
+  await own.close();
+  const { answer, port } = await webServer(t);
+  const nobody = { ip: LOOPBACK, port };
+  const page = () => findLoginPage(LOOPBACK, [], { port: own.port, nobody });
+  const base = `http://127.0.0.1:${port}`;
+  t.same(await page(), { url: `${base}/` }, 'some answer with their page itself');
+  for (const [location, url] of [
+    ['/login', `${base}/login`],
+    ['https://hotel.example/', 'https://hotel.example/'],
+    ['http://hôtel.example/ ü', 'http://xn--htel-vqa.example/%20%C3%BC'],
+    ['javascript:alert(1)', undefined],
+    ['file:///etc/passwd', undefined],
+    ['http://user:secret@hotel.example/', undefined],
+    [`http://hotel.example/${'x'.repeat(400)}`, undefined],
+    ['http://[', undefined],
+  ] as const) {
+    Object.assign(answer, { status: 302, location: Buffer.from(location).toString('latin1') });
+    const got = await page();
+    t.ok(got !== undefined, location);
+    if (!/[^\x20-\x7e]/.test(location)) t.equal(got?.url, url, location);
+    t.match(got?.url ?? '', /^[\x21-\x7e]*$/);
+  }
+  Object.assign(answer, { status: 404, location: undefined });
+  t.equal(await page(), undefined, 'an error is no log-in page');
+  Object.assign(answer, { status: 200, location: 'x'.repeat(20_000) });
+  t.equal(await page(), undefined, 'nor is what no browser would take');
 });
 
 const supernode: SupernodeInfo = {
@@ -86,7 +120,8 @@ t.test('a client whose stream does not come up says that the network wants a log
   t.same(asked, [], 'a stream that is only being dialled again is no reason');
   await clock.advance(60_000);
   t.same(asked[0], ['203.0.113.7', ['sn1.example.org', '203.0.113.7']]);
-  t.same(events, ['portal: this network asks for a log-in page first: http://hotel.example/login'], 'once');
+  t.equal(events.length, 1, 'once');
+  t.match(events[0], /^portal: this network asks for a log-in page first \(http:\/\/hotel\.example\/login\)/);
   t.match(watch.problem, /log-in page/);
 
   at.up = true;

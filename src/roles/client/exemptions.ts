@@ -1,3 +1,4 @@
+import { NOBODY } from '../../core/ports/login-page.js';
 import { type Endpoint, parseIp } from '../../model/address.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 
@@ -11,10 +12,12 @@ const EXEMPT_SUPERNODES = 8;
 
 /**
  * Exact endpoints only: a wider exemption leaks (TunnelCrack, CVE-2023-36672). A supernode dialled by name is reached
- * on its relay addresses, which are the same machine's.
+ * on its relay addresses, which are the same machine's. And nobody's, where only a log-in page answers: a client that
+ * holds all traffic can still say why.
  */
 export function supernodeExemptions(supernodes: readonly SupernodeInfo[]): readonly Exemption[] {
   const seen = new Map<string, Exemption>();
+  seen.set('nobody', { protocol: 'tcp', endpoint: NOBODY });
   const add = (protocol: 'tcp' | 'udp', endpoint: Endpoint) =>
     seen.set(`${protocol}/${endpoint.ip}/${endpoint.port}`, { protocol, endpoint });
   for (const one of supernodes.slice(0, EXEMPT_SUPERNODES)) {

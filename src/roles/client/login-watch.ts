@@ -19,11 +19,10 @@ export interface LoginWatchDeps {
 const FIRST: Millis = seconds(3);
 /** and looked at again. */
 const AGAIN: Millis = seconds(20);
-const URL_LENGTH = 120;
 
 /**
- * While no supernode is reached: does this network want a log-in page first? Sees nothing while a tunnel holds all
- * traffic, since the question is then held as well.
+ * While no supernode is reached: does this network want a log-in page first? While a tunnel holds all traffic, one of the
+ * two questions still leaves: the one to nobody.
  */
 export class LoginWatch {
   #cancel: (() => void) | undefined;
@@ -63,8 +62,11 @@ export class LoginWatch {
       return;
     }
     this.#cancel = clock.after(AGAIN, () => void this.#ask());
-    const at = page?.url === undefined ? '' : `: ${page.url.slice(0, URL_LENGTH)}`;
-    const text = page === undefined ? undefined : `this network asks for a log-in page first${at}`;
+    const at = page?.url === undefined ? '' : ` (${page.url})`;
+    const text =
+      page === undefined
+        ? undefined
+        : `this network asks for a log-in page first${at}: log in with a browser; where a tunnel holds all traffic, after vpnd down`;
     if (text === this.#problem) return;
     this.#problem = text;
     if (text !== undefined) happened('portal', text);
