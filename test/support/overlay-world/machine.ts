@@ -137,7 +137,7 @@ export class Machine implements Station {
       ...inForce.map((one) => `ledger/${one.session}`),
       ...facts.names('front/'),
       ...facts.names('back/'),
-      ...facts.names('session').filter((name) => name === 'session'),
+      ...['session', 'tunnels'].filter((name) => facts.get(name) !== undefined),
     ];
   }
 }

@@ -32,11 +32,12 @@ export function usersOf({ clock, node }: { readonly clock: VirtualClock; readonl
     async refusal(name: string, wish: Wish = {}): Promise<VpndError | undefined> {
       return clock.run(users.upSoon(name, wish).then(() => undefined, toVpndError));
     },
-    async down(name: string) {
+    downSoon(name: string) {
       const { down } = node(name).running.local;
       if (down === undefined) throw new Error(`${name} is no client`);
-      return clock.run(down());
+      return down();
     },
+    down: (name: string) => clock.run(users.downSoon(name)),
     async status(name: string): Promise<Status> {
       return clock.run(node(name).running.local.status());
     },
@@ -49,17 +50,19 @@ export function usersOf({ clock, node }: { readonly clock: VirtualClock; readonl
       return (await users.sessions(name)).find((one) => one.use === use);
     },
     /** `vpnd rotate` */
-    async rotate(name: string, reason = ''): Promise<Status> {
+    rotateSoon(name: string, reason = ''): Promise<Status> {
       const { rotate } = node(name).running.local;
       if (rotate === undefined) throw new Error(`${name} is no client`);
-      return clock.run(rotate(create(RotateRequestSchema, { reason }), new AbortController().signal));
+      return rotate(create(RotateRequestSchema, { reason }), new AbortController().signal);
     },
+    rotate: (name: string, reason = ''): Promise<Status> => clock.run(users.rotateSoon(name, reason)),
     /** `vpnd path` */
-    async setPath(name: string, path: Path): Promise<Status> {
+    pathSoon(name: string, path: Path): Promise<Status> {
       const { setPath } = node(name).running.local;
       if (setPath === undefined) throw new Error(`${name} is no client`);
-      return clock.run(setPath(create(SetPathRequestSchema, { path }), new AbortController().signal));
+      return setPath(create(SetPathRequestSchema, { path }), new AbortController().signal);
     },
+    setPath: (name: string, path: Path): Promise<Status> => clock.run(users.pathSoon(name, path)),
     /** Codes of what `vpnd events` shows, oldest first. */
     events: (name: string) => (node(name).running.local.events?.(1_000) ?? []).map((event) => event.code),
     upstream: async (name: string) => (await users.status(name)).upstream,
