@@ -30,8 +30,14 @@ export class DeviceUnits {
     private readonly clock: Pick<Clock, 'now'>,
   ) {}
 
-  /** Devices that are put, made and written, and the peers of all devices. */
-  async apply(step: Step): Promise<readonly (PreparedDevice & { readonly unit: DeviceUnit })[]> {
+  /**
+   * Devices that are put, made and written, and the peers of all devices. `exempted` resolves when packets to their
+   * endpoints would find the way: nothing is written before, while devices are made meanwhile.
+   */
+  async apply(
+    step: Step,
+    exempted: Promise<void>,
+  ): Promise<readonly (PreparedDevice & { readonly unit: DeviceUnit })[]> {
     const { devices } = this;
     const { put, remove, before, after } = step;
     const writes = [...this.#touched(put, remove)].map(async (name) => {
@@ -49,6 +55,7 @@ export class DeviceUnits {
         const change = planPeer(peer, state.peers.get(peer.publicKey), known, this.clock.now());
         if (change !== undefined) changes.push(change);
       }
+      await exempted;
       const gone = [...state.peers.keys()].filter((key) => remove.includes(`peer/${name}/${key}` as UnitId));
       await devices.write(name, { ...prepared?.settings, put: changes, remove: gone }, state);
       return prepared === undefined ? [] : [prepared];

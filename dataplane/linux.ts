@@ -4,7 +4,6 @@ import type { Log } from '../src/core/ports/log.js';
 import { familyOf, type IpAddress, type Port } from '../src/model/address.js';
 import {
   type DeviceTraffic,
-  type FullTunnelUnit,
   type InterfaceName,
   type PeerObservation,
   type PinObservation,
@@ -21,10 +20,11 @@ import { detectEngine, requireHost } from './detect.js';
 import { DeviceUnits, type Step } from './device-units.js';
 import { Devices, type Engine } from './devices.js';
 import { FilterTables } from './filter.js';
-import { type FilterUnit, renderArpTable, renderFilterTable } from './filter-text.js';
+import { filterSpecs } from './filter-specs.js';
+import type { FilterUnit } from './filter-text.js';
 import { type Launcher, startLauncher } from './launcher.js';
 import { PinTables } from './pins.js';
-import type { Pin } from './pins-text.js';
+import { devicesRepinned, pinsOf, tunnelsOf } from './pins-of.js';
 import { RelayTable, type Repairs } from './relay.js';
 import { RoutingTable } from './routing.js';
 import { type Owner, PROTOCOL } from './routing-text.js';
@@ -76,34 +76,13 @@ async function open(options: LinuxDataPlaneOptions, launcher: Launcher | undefin
       4: new RelayTable(runner, 'ip', name, options.clock),
       6: new RelayTable(runner, 'ip6', name, options.clock),
     },
-    filters: new FilterTables(runner, [inetSpec(name), arpSpec(name)], options.log),
+    filters: new FilterTables(runner, filterSpecs(name), options.log),
     pins: new PinTables(runner, name),
     routing: new RoutingTable(runner, PROTOCOL[options.owner], (device) => devices.exists(device)),
   };
   await Promise.all([parts.devices.list(), parts.routing.prime(), parts.filters.prime(), parts.pins.prime()]);
   return new LinuxDataPlane(engine, parts, options, launcher);
 }
-
-const inetSpec = (name: string) => ({
-  family: 'inet' as const,
-  name,
-  concerns: () => true,
-  render: renderFilterTable,
-  optional: false,
-});
-
-const arpSpec = (name: string) => ({
-  family: 'arp' as const,
-  name,
-  concerns: (unit: FilterUnit) => unit.kind === 'full-tunnel' && unit.sources.some((ip) => familyOf(ip) === 4),
-  render: (table: string, units: readonly FilterUnit[], flags?: string) =>
-    renderArpTable(
-      table,
-      units.filter((unit) => unit.kind === 'full-tunnel'),
-      flags,
-    ),
-  optional: true,
-});
 
 interface Parts {
   readonly runner: Runner;
@@ -246,8 +225,10 @@ class LinuxDataPlane implements DataPlane {
     const union = new Map([...[...before].filter(([, unit]) => isFilterUnit(unit)), ...after]);
     this.#forward(put);
     const guarded = filterChanges ? filters.apply([...union.values()].filter(isFilterUnit)) : Promise.resolve();
+    const exempted = filterChanges ? routing.exempt([...union.values()].filter(isFilterUnit)) : Promise.resolve();
     const [prepared] = await settled([
-      this.parts.deviceUnits.apply(step),
+      this.parts.deviceUnits.apply(step, exempted),
+      exempted,
       this.#applyRelays(put, remove),
       // A client's tunnel can come up beside its guard; an exit's device cannot.
       put.some((unit) => unit.kind === 'egress') ? guarded : Promise.resolve(),
@@ -288,24 +269,10 @@ class LinuxDataPlane implements DataPlane {
    */
   async #pin(step: Step): Promise<void> {
     const { pins, deviceUnits } = this.parts;
-    const wanted = await this.#pins(step.after);
+    const wanted = await pinsOf(step.after, this.parts.devices);
     if (!pins.differ(wanted)) return;
     await pins.apply(wanted);
-    await deviceUnits.repeatEndpoints(step, changedPins(step.before, step.after));
-  }
-
-  /** Pins of tunnels whose device is there: without one nothing arrives. */
-  async #pins(units: ReadonlyMap<UnitId, Unit>): Promise<readonly Pin[]> {
-    const { devices } = this.parts;
-    const pinned = [...units.values()].flatMap((unit) =>
-      unit.kind === 'full-tunnel' && unit.pin !== undefined ? [{ ...unit, pin: unit.pin }] : [],
-    );
-    const lists = pinned.map(async (unit) => {
-      if (!devices.exists(unit.device)) return [];
-      const { listenPort } = await devices.read(unit.device);
-      return listenPort === 0 ? [] : [{ unit, listenPort: listenPort as Port }];
-    });
-    return (await Promise.all(lists)).flat();
+    await deviceUnits.repeatEndpoints(step, devicesRepinned(step.before, step.after));
   }
 
   async #applyRelays(put: readonly Unit[], remove: readonly UnitId[]): Promise<void> {
@@ -370,7 +337,7 @@ class LinuxDataPlane implements DataPlane {
       this.parts.deviceUnits.reconcile(wanted, this.#units, repairs, (name) => routing.forgetDevice(name)),
     );
     await attempt(() => routing.reconcile(filtering, repairs));
-    await attempt(async () => this.parts.pins.reconcile(await this.#pins(wanted), repairs));
+    await attempt(async () => this.parts.pins.reconcile(await pinsOf(wanted, this.parts.devices), repairs));
     const relayed = desired.filter((unit) => unit.kind === 'relay');
     for (const family of [4, 6] as const) {
       const own = relayed.filter((unit) => familyOf(unit.localIp) === family);
@@ -392,19 +359,7 @@ class LinuxDataPlane implements DataPlane {
 }
 
 const isFilterUnit = (unit: Unit): unit is FilterUnit => unit.kind === 'egress' || unit.kind === 'full-tunnel';
-const tunnels = (units: ReadonlyMap<UnitId, Unit>): readonly FullTunnelUnit[] =>
-  [...units.values()].filter((unit) => unit.kind === 'full-tunnel');
-
 const isLastTunnel = (before: ReadonlyMap<UnitId, Unit>, after: ReadonlyMap<UnitId, Unit>): boolean =>
-  tunnels(before).length > 0 && tunnels(after).length === 0;
-
-function changedPins(before: ReadonlyMap<UnitId, Unit>, after: ReadonlyMap<UnitId, Unit>): ReadonlySet<InterfaceName> {
-  const pinOf = (units: ReadonlyMap<UnitId, Unit>, id: UnitId) => {
-    const unit = units.get(id);
-    return JSON.stringify(unit?.kind === 'full-tunnel' ? unit.pin : undefined);
-  };
-  const changed = tunnels(after).filter((unit) => pinOf(before, unitIdOf(unit)) !== pinOf(after, unitIdOf(unit)));
-  return new Set(changed.map((unit) => unit.device));
-}
+  tunnelsOf(before).length > 0 && tunnelsOf(after).length === 0;
 
 const isFilterId = (id: UnitId): boolean => id.startsWith('egress/') || id.startsWith('full-tunnel/');

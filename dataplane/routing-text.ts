@@ -159,7 +159,7 @@ export function planRouting(present: Routing, wanted: Routing, protocol: number)
     main.push(`route replace ${routeText(route, protocol)}`);
   }
   for (const [key, rule] of wanted.rules) {
-    if (!present.rules.has(key)) put(rule.family, `rule add ${ruleText(rule, protocol)}`);
+    if (!present.rules.has(key)) put(rule.family, ruleAddition(rule, protocol));
   }
   for (const [key, rule] of [...present.rules].reverse()) {
     if (!wanted.rules.has(key)) put(rule.family, `rule del ${ruleText(rule, protocol)}`);
@@ -169,6 +169,8 @@ export function planRouting(present: Routing, wanted: Routing, protocol: number)
   }
   return { main, rules6 };
 }
+
+export const ruleAddition = (rule: RuleLine, protocol: number): string => `rule add ${ruleText(rule, protocol)}`;
 
 const ruleText = (rule: RuleLine, protocol: number): string =>
   `${rule.text} priority ${rule.priority} protocol ${protocol}`;

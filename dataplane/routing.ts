@@ -4,6 +4,7 @@ import { VpndError } from '../src/model/errors.js';
 import type { Repairs } from './relay.js';
 import {
   destinationFrom,
+  PRIORITY,
   planRouting,
   type RouteLine,
   type Routing,
@@ -11,9 +12,11 @@ import {
   type RuleLine,
   renderRouting,
   routeKey,
+  ruleAddition,
   ruleKey,
 } from './routing-text.js';
 import type { Runner } from './run.js';
+import { settled } from './settled.js';
 
 /** Rules and routes of one owner, with a believed copy so that a tunnel costs two calls and no listing. */
 export class RoutingTable {
@@ -35,23 +38,44 @@ export class RoutingTable {
   }
 
   /**
+   * Add the exemptions that these units need and are not there yet, and touch nothing else. A device must not learn of an
+   * endpoint before: its first packet there would go through whichever tunnel is active, and wireguard-go would stay
+   * with the address it then heard an answer on, tunnel within tunnel.
+   */
+  async exempt(units: readonly RoutingUnit[]): Promise<void> {
+    const wanted = renderRouting(units, this.#families, this.isThere);
+    const add = async (present: Routing) => {
+      const rules = [...wanted.rules].filter(
+        ([key, rule]) => rule.priority === PRIORITY.exempt && !present.rules.has(key),
+      );
+      const lines = (family: Family) =>
+        rules.flatMap(([, rule]) => (rule.family === family ? [ruleAddition(rule, this.protocol)] : []));
+      this.#believed = undefined;
+      await settled([runBatch(this.runner, lines(4)), runBatch(this.runner, lines(6), ['-6'])]);
+      this.#believed = { ...present, rules: new Map([...present.rules, ...rules]) };
+    };
+    await this.#retried(this.#believed, add);
+  }
+
+  /**
    * Make rules and routes equal to these units. `first`: lines for the same `ip -batch`, before ours, which saves
    * a call where a tunnel comes up.
    */
   async apply(units: readonly RoutingUnit[], first: readonly string[] = []): Promise<void> {
     const wanted = renderRouting(units, this.#families, this.isThere);
-    const believed = this.#believed;
-    if (believed === undefined) {
-      await runBatch(this.runner, first);
-      return await this.#change(await this.#list(), wanted);
+    await this.#retried(this.#believed, (present) => this.#change(present, wanted, first));
+  }
+
+  /** By what is believed to be there, and where that is unknown or turns out to be wrong by what is. */
+  async #retried(believed: Routing | undefined, change: (present: Routing) => Promise<void>): Promise<void> {
+    if (believed !== undefined) {
+      try {
+        return await change(believed);
+      } catch (thrown) {
+        if (!(thrown instanceof VpndError) || thrown.code !== 'dataplane') throw thrown;
+      }
     }
-    try {
-      await this.#change(believed, wanted, first);
-    } catch (thrown) {
-      if (!(thrown instanceof VpndError) || thrown.code !== 'dataplane') throw thrown;
-      await runBatch(this.runner, first);
-      await this.#change(await this.#list(), wanted);
-    }
+    await change(await this.#list());
   }
 
   /** The kernel took a device's routes away with it. */

@@ -176,6 +176,8 @@ t.test('a peer that is right is not touched, wherever it has roamed to', async (
   const silent = { ...roamed, lastHandshake: instantOf(now - 200_000) };
   t.match(planPeer(unit, silent, undefined, now), { endpoint: unit.endpoint, punch: true });
   t.match(planPeer(unit, roamed, { ...unit, endpoint: undefined }, now), { endpoint: unit.endpoint });
+  const ordered = planPeer({ ...unit, endpoint: roamed.endpoint }, roamed, unit, now);
+  t.match(ordered, { endpoint: roamed.endpoint, punch: true }, 'an order counts, though it seems to be there already');
 });
 
 t.test('what devices answer is read back', async (t) => {

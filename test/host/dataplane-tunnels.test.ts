@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap';
 import { createLab, type Host, type Lab, type PacketSummary, type WebServer } from '../../chaos/lab/index.js';
-import type { TunnelUse, Unit, UnitId } from '../../src/model/dataplane.js';
+import type { InterfaceName, TunnelUse, Unit, UnitId } from '../../src/model/dataplane.js';
 import { type HostedDataPlane, openOnHost } from '../support/namespace-dataplane.js';
 import { pings, pingsUntilHeard } from '../support/namespace-path.js';
 import { at, cidrs, device, egress, fullTunnel, ip, keyPair, peer, port } from '../support/namespace-units.js';
@@ -161,6 +161,19 @@ t.test('changing the active tunnel loses and leaks nothing', async (t) => {
     t.equal(await pings(client, '192.168.1.1', 2), 2);
     const routes = await client.exec(['ip', 'route', 'get', EXITS[0], 'ipproto', 'udp', 'dport', '51820']);
     t.match(routes, /via 192\.168\.1\.1 dev eth0/);
+  });
+
+  await t.test('packets are counted tunnel by tunnel', async (t) => {
+    await plane.apply({ put: uses('active', 'standby') });
+    const before = await Promise.all(NAMES.map((device) => plane.trafficOf(device as InterfaceName)));
+    t.equal(await pings(client, web4, 10, 0.02), 10);
+    const after = await Promise.all(NAMES.map((device) => plane.trafficOf(device as InterfaceName)));
+    const more = after.map((one, i) => ({
+      rx: (one?.rxPackets ?? 0) - (before[i]?.rxPackets ?? 0),
+      tx: (one?.txPackets ?? 0) - (before[i]?.txPackets ?? 0),
+    }));
+    t.ok((more[0]?.rx ?? 0) >= 10 && (more[0]?.tx ?? 0) >= 10, JSON.stringify(more));
+    t.ok((more[1]?.rx ?? 9) < 10 && (more[1]?.tx ?? 9) < 10, JSON.stringify(more));
   });
 
   t.same(outsideTunnels(await leaks.stop()), []);
