@@ -321,7 +321,7 @@ export class Connection {
     }
     if (desired.kind === 'relay-update') {
       await this.keeper.paths.move(tunnel, desired);
-      this.#changed(`path ${this.tunnels.withSession(session)?.held.path ?? desired.path}`);
+      this.deps.changed();
     } else this.#askedToMove(tunnel, desired);
     return DONE;
   }

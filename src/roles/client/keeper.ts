@@ -123,8 +123,9 @@ export class Keeper {
     }
     if (from !== undefined) this.#leave(from, old, code);
     this.record.tryKeepTunnels(this.tunnels);
-    const text = `${VERBS[code] ?? 'connected'} to exit ${shortId(next.held.exit)} over ${next.held.path}: ${reason}`;
-    this.deps.happened(code, text, next.held.session);
+    const where = `to exit ${shortId(next.held.exit)} over ${next.held.path}: ${reason}`;
+    const text = `${VERBS[code] ?? 'connected'} ${where}`;
+    this.deps.happened(code, where, next.held.session);
     metrics.tunnelChanges.inc({ what: code });
     return text;
   }

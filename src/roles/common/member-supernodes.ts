@@ -2,7 +2,7 @@ import type { Clock } from '../../core/ports/clock.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 import type { PeerId } from '../../model/ids.js';
 import type { MemberRole } from '../../model/role.js';
-import { type Millis, minutes } from '../../model/time.js';
+import { type Millis, minutes, ms } from '../../model/time.js';
 import { type Measured, nearby, rankSupernodes } from './latency-rank.js';
 
 /** What a supernode says of its own draining holds so long against lists of others, which hear of it later. */
@@ -24,15 +24,23 @@ export interface KnownSupernodesDeps {
 
 /** The supernodes that a node knows of, and in which order it turns to them. */
 export class KnownSupernodes {
-  readonly #drainsUntil = new Map<PeerId, Millis>();
+  readonly #draining = new Map<PeerId, { readonly until: Millis; published: boolean }>();
 
   constructor(private readonly deps: KnownSupernodesDeps) {}
 
   /** A supervisor's list; of itself it knows better than anybody. */
   told(from: PeerId | undefined, supernodes: readonly SupernodeInfo[]): void {
     const own = supernodes.find((one) => one.id === from);
-    if (own?.draining) this.#drainsUntil.set(own.id, (this.deps.clock.monotonic() + OWN_WORD) as Millis);
-    else if (own !== undefined) this.#drainsUntil.delete(own.id);
+    if (own?.draining) {
+      this.#draining.set(own.id, { until: ms(this.deps.clock.monotonic() + OWN_WORD), published: false });
+    } else if (own !== undefined) this.#draining.delete(own.id);
+    for (const one of supernodes) {
+      const said = one.id === from ? undefined : this.#draining.get(one.id);
+      if (said === undefined) continue;
+      // Lists that have heard of it know of its end, too: it was started again.
+      if (one.draining) said.published = true;
+      else if (said.published) this.#draining.delete(one.id);
+    }
     if (supernodes.length > 0) this.deps.keep(supernodes);
   }
 
@@ -61,7 +69,7 @@ export class KnownSupernodes {
   #current(): readonly SupernodeInfo[] {
     const now = this.deps.clock.monotonic();
     return this.deps.published().map((one) => {
-      const until = this.#drainsUntil.get(one.id);
+      const until = this.#draining.get(one.id)?.until;
       return until === undefined || until <= now ? one : { ...one, draining: true };
     });
   }
