@@ -22,6 +22,13 @@ const common = <R extends Role>(role: R) => ({
     help: 'Unix socket of the local API; vpnd.sock in the state directory unless given',
     example: `/run/vpnd/${role}.sock`,
   }),
+  user: optional({
+    name: 'user',
+    value: '<user>',
+    parse: v.userName,
+    help: `User that a daemon started by root becomes, by name or number: ${role === 'base' ? 'vpnd-base' : 'vpnd'} unless given, made where there is none; root stays root. No effect on a daemon that another user starts`,
+    example: 'vpnd',
+  }),
   metricsListen: option({
     name: 'metrics',
     value: '<host:port>',

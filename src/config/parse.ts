@@ -175,6 +175,7 @@ function common(v: Values<CommonTable>): CommonConfig {
   return {
     stateDir: v.stateDir,
     socket,
+    user: v.user,
     metricsListen: v.metricsListen,
     logLevel: v.logLevel,
     logPrivacy: v.logPrivacy,

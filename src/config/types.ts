@@ -12,6 +12,8 @@ export interface CommonConfig {
   readonly stateDir: string;
   /** Unix socket of the local API; `<stateDir>/vpnd.sock` unless set. */
   readonly socket: string;
+  /** Whom a daemon started by root becomes: a name or a number; undefined for the role's own user. */
+  readonly user: string | undefined;
   /** /metrics and /healthz; undefined turns them off. */
   readonly metricsListen: HostPort | undefined;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';

@@ -150,6 +150,14 @@ export const interfaceName: Parse<InterfaceName> = (text) => {
 export const absolutePath: Parse<string> = (text) =>
   /^\/[^\0]*$/.test(text) ? ok(text.replace(/(?<=.)\/+$/, '')) : err('is not an absolute path like /var/lib/vpnd');
 
+/** A login name as useradd(8) takes it, or a number. */
+export const userName: Parse<string> = (text) =>
+  /^(?:[a-z_][a-z0-9_-]{0,31}|\d{1,10})$/.test(text) && !(Number(text) > MOST_UID)
+    ? ok(text)
+    : err('is not a user name like vpnd, nor a user id');
+/** 2^32-1 means nobody in particular, and -1 to setuid(2). */
+const MOST_UID = 4_294_967_294;
+
 /** Any path, relative ones to the working directory. */
 export const filePath: Parse<string> = (text) =>
   text !== '' && !text.includes('\0') ? ok(text) : err('is not a path');

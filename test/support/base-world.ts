@@ -48,6 +48,7 @@ export const CONFIG: BaseConfig = {
   role: 'base',
   stateDir: '/nowhere',
   socket: '/nowhere/vpnd.sock',
+  user: undefined,
   metricsListen: undefined,
   logLevel: 'info',
   logPrivacy: 'strict',

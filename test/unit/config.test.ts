@@ -38,6 +38,7 @@ t.test('a daemon with nothing but what it needs has sensible settings', async (t
     role: 'base',
     stateDir: '/var/lib/vpnd/base',
     socket: '/var/lib/vpnd/base/vpnd.sock',
+    user: undefined,
     metricsListen: { host: '127.0.0.1', port: 9470 },
     logLevel: 'info',
     logPrivacy: 'partial',

@@ -6,6 +6,7 @@ import { days, hours, seconds } from '../../../src/model/time.js';
 const common = (name: string) => ({
   stateDir: `/nowhere/${name}`,
   socket: `/nowhere/${name}/vpnd.sock`,
+  user: undefined,
   metricsListen: undefined,
   logLevel: 'info' as const,
   logPrivacy: 'strict' as const,
