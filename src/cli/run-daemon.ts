@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { DaemonConfig } from '../config/types.js';
 import { formatDuration } from '../config/values.js';
+import { NO_AUDIT } from '../core/ports/audit.js';
 import type { Log } from '../core/ports/log.js';
 import type { BaseStore } from '../core/ports/store.js';
 import { certificateTools } from '../identity/ca.js';
@@ -154,6 +155,7 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
     findLoginPage,
     hostLoad: () => sampler?.current() ?? { cpuPercent: 0, txMbps: 0, rxMbps: 0 },
     log,
+    audit: NO_AUDIT,
     metrics,
     version: `vpnd/${softwareVersion()}`,
   };

@@ -1,3 +1,4 @@
+import type { Audit } from '../core/ports/audit.js';
 import type { CertificateTools, Statements } from '../core/ports/authority.js';
 import type { Clock } from '../core/ports/clock.js';
 import type { Crypto } from '../core/ports/crypto.js';
@@ -25,6 +26,8 @@ export interface RolePorts<S extends Store = Store> {
   readonly network: Network;
   readonly store: S;
   readonly log: Log;
+  /** NO_AUDIT for exits and clients. */
+  readonly audit: Audit;
   readonly metrics: Metrics;
   /** Version text for AuthRequest and status. */
   readonly version: string;

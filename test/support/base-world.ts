@@ -1,6 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import type { BaseConfig } from '../../src/config/types.js';
 import { enrolSigningInput, makeAuthRequest, renewalSigningInput } from '../../src/core/auth.js';
+import { NO_AUDIT } from '../../src/core/ports/audit.js';
 import type { Identity } from '../../src/core/ports/crypto.js';
 import type { Network, ServeOptions, UnaryContext } from '../../src/core/ports/network.js';
 import { CreateTokenRequestSchema } from '../../src/gen/vpnd/v1/admin_pb.js';
@@ -107,7 +108,19 @@ export async function baseWorld(change: Partial<BaseConfig> = {}, seed = 1) {
   const start = (): Promise<RunningRole> =>
     startBase(
       config,
-      { clock, random, crypto, statements, certificates, network, store, log, metrics, version: 'vpnd/test' },
+      {
+        clock,
+        random,
+        crypto,
+        statements,
+        certificates,
+        network,
+        store,
+        log,
+        audit: NO_AUDIT,
+        metrics,
+        version: 'vpnd/test',
+      },
       keys,
     );
   let running = await start();

@@ -1,3 +1,4 @@
+import { NO_AUDIT } from '../../src/core/ports/audit.js';
 import type { Datagrams } from '../../src/core/ports/datagrams.js';
 import type { DialedStream, Network, StreamEnd } from '../../src/core/ports/network.js';
 import type { NetworkState } from '../../src/core/ports/network-watch.js';
@@ -157,6 +158,7 @@ export async function memberWorld(options: MemberWorldOptions) {
       network,
       store,
       log: world.log,
+      audit: NO_AUDIT,
       metrics: world.metrics,
       version: 'test',
       datagrams,

@@ -1,5 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import type { BaseConfig, ClientConfig, ExitConfig, SupernodeConfig } from '../../src/config/types.js';
+import { NO_AUDIT } from '../../src/core/ports/audit.js';
 import type { Random } from '../../src/core/ports/random.js';
 import { CreateTokenRequestSchema } from '../../src/gen/vpnd/v1/admin_pb.js';
 import { parseJoinToken } from '../../src/identity/join-token.js';
@@ -147,6 +148,7 @@ export async function overlayWorld(options: WorldOptions = {}) {
       reach: underlay.reach(machine, own),
       networkWatch: machine.watch.of(own),
       udpSockets: machine.host.sockets.of(own, (ip) => ip === machine.publicIp || ip === '0.0.0.0' || isLoopback(ip)),
+      audit: NO_AUDIT,
       hostLoad: () => ({ cpuPercent: 0, txMbps: 0, rxMbps: 0 }),
     };
   };
