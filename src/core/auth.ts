@@ -93,6 +93,7 @@ export interface SelfDescription {
   readonly capabilities: Capabilities;
   readonly sessions: readonly SessionDigest[];
   readonly supernode: SupernodeInfo | undefined;
+  readonly revocations: Signed | undefined;
 }
 
 /** The server as the peer sees it. */

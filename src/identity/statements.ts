@@ -2,7 +2,7 @@ import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { CLOCK_TOLERANCE } from '../core/auth.js';
 import type { Statements } from '../core/ports/authority.js';
 import type { Crypto, Identity } from '../core/ports/crypto.js';
-import { MembershipSchema, OfferSchema } from '../gen/vpnd/v1/types_pb.js';
+import { MembershipSchema, OfferSchema, RevocationHeadSchema } from '../gen/vpnd/v1/types_pb.js';
 import { familyOf, type IpAddress, parseIp } from '../model/address.js';
 import { type Bytes, signingInput } from '../model/bytes.js';
 import { VpndError } from '../model/errors.js';
@@ -11,15 +11,19 @@ import { wireGuardKeyBytes, wireGuardPublicKeyOf } from '../model/keys.js';
 import type { Membership, Signed } from '../model/membership.js';
 import type { Offer } from '../model/offer.js';
 import { err, ok } from '../model/result.js';
+import { MAX_REVOCATIONS, type RevocationHead } from '../model/revocation.js';
 import { type MemberRole, parseRegion } from '../model/role.js';
 import { type Instant, instantOf } from '../model/time.js';
 import { memberRoleOf, wireRole } from './wire-roles.js';
 
 const MEMBERSHIP_TAG = 'vpnd/membership/v1';
 const OFFER_TAG = 'vpnd/offer/v1';
+const REVOCATIONS_TAG = 'vpnd/revocations/v1';
 
 /** ML-KEM-768 (FIPS 203). */
 const KEM_CIPHERTEXT_LENGTH = 1088;
+/** SHA-256. */
+const HASH_LENGTH = 32;
 /** No statement comes near it; keeps a stranger from making us parse megabytes. */
 const BODY_LIMIT = 16 * 1024;
 
@@ -56,6 +60,14 @@ export function statements(crypto: Crypto): Statements {
           ),
         );
       return ok(membership);
+    },
+
+    signRevocations: (base, head) => sign(base, REVOCATIONS_TAG, encodeRevocations(head)),
+
+    checkRevocations(baseKey, signed) {
+      if (!genuine(baseKey, REVOCATIONS_TAG, signed)) return err(badRevocations('it was not signed by this base'));
+      const head = decode(() => decodeRevocations(signed.body));
+      return typeof head === 'string' ? err(badRevocations(head)) : ok(head);
     },
 
     signOffer: (exit, offer) => sign(exit, OFFER_TAG, encodeOffer(offer)),
@@ -102,6 +114,27 @@ function decodeMembership(body: Bytes): Membership {
   return { peer: peer.value, roles, region: region.value, pool: wire.pool, notBefore, notAfter, epoch };
 }
 
+function encodeRevocations(head: RevocationHead): Bytes {
+  return toBinary(
+    RevocationHeadSchema,
+    create(RevocationHeadSchema, {
+      epoch: BigInt(head.epoch),
+      issuedMs: BigInt(head.issuedAt),
+      count: head.count,
+      digest: head.digest,
+    }),
+  );
+}
+
+function decodeRevocations(body: Bytes): RevocationHead {
+  const wire = fromBinary(RevocationHeadSchema, body);
+  const epoch = count(wire.epoch, 'epoch');
+  if (epoch === 0) fail('its epoch is 0, where there is no list');
+  if (wire.count > MAX_REVOCATIONS) fail(`it is of ${wire.count} nodes, and ${MAX_REVOCATIONS} are the most`);
+  if (wire.digest.length !== HASH_LENGTH) fail('its digest is not 32 bytes long');
+  return { epoch, issuedAt: instantOf(count(wire.issuedMs, 'issued')), count: wire.count, digest: wire.digest };
+}
+
 function encodeOffer(offer: Offer): Bytes {
   return toBinary(
     OfferSchema,
@@ -116,6 +149,7 @@ function encodeOffer(offer: Offer): Bytes {
       kemCiphertext: offer.kemCiphertext,
       expiresMs: BigInt(offer.expires),
       ipv6: offer.ipv6,
+      kemKeyHash: offer.kemKeyHash,
     }),
   );
 }
@@ -130,6 +164,8 @@ function decodeOffer(body: Bytes): Offer {
   if (!exitKey.ok) throw new Malformed("its exit's WireGuard key is not 32 bytes long");
   if (wire.kemCiphertext.length !== 0 && wire.kemCiphertext.length !== KEM_CIPHERTEXT_LENGTH)
     fail(`its ML-KEM ciphertext has ${wire.kemCiphertext.length} bytes instead of ${KEM_CIPHERTEXT_LENGTH}`);
+  if (wire.kemKeyHash.length !== (wire.kemCiphertext.length === 0 ? 0 : HASH_LENGTH))
+    fail('it does not say for which ML-KEM key its ciphertext is');
   const inner = {
     ipv4: address(wire.innerIpv4, 4, 'inner_ipv4'),
     ipv6: address(wire.innerIpv6, 6, 'inner_ipv6'),
@@ -144,6 +180,7 @@ function decodeOffer(body: Bytes): Offer {
     kemCiphertext: wire.kemCiphertext,
     expires: instantOf(count(wire.expiresMs, 'expires')),
     ipv6: wire.ipv6,
+    kemKeyHash: wire.kemKeyHash,
   };
 }
 
@@ -178,6 +215,8 @@ function address(text: string, family: 4 | 6, field: string): IpAddress {
 
 const badMembership = (what: string): VpndError =>
   new VpndError('bad-membership', `this membership is refused: ${what}`);
+const badRevocations = (what: string): VpndError =>
+  new VpndError('bad-revocations', `this list of revocations is refused: ${what}`);
 const badOffer = (what: string): VpndError => new VpndError('bad-offer', `the exit's offer is refused: ${what}`);
 /** For messages only: a date that is out of Date's range must not throw out of a check. */
 const iso = (at: Instant): string => (at <= 8.64e15 ? new Date(at).toISOString() : `${at} ms`);

@@ -15,6 +15,7 @@ export type ErrorCode =
   | 'bad-membership'
   | 'membership-expired'
   | 'revoked'
+  | 'bad-revocations'
   | 'clock-skew'
   | 'not-enrolled'
   | 'forbidden'

@@ -5,6 +5,7 @@ import type { ExitCandidate, Load, SupernodeInfo } from './directory.js';
 import type { CommandId, PeerId, SessionId } from './ids.js';
 import type { WireGuardPublicKey } from './keys.js';
 import type { Signed } from './membership.js';
+import type { RevocationChange } from './revocation.js';
 import type { Country, MemberRole, Path, Region } from './role.js';
 import type { ExitRequest, SessionDigest, SessionGrant } from './session.js';
 import type { Instant, Millis } from './time.js';
@@ -44,6 +45,8 @@ export interface AuthRequest {
   readonly capabilities: Capabilities;
   readonly sessions: readonly SessionDigest[];
   readonly supernode: SupernodeInfo | undefined;
+  /** The list of revocations that the node holds; undefined while it holds none. */
+  readonly revocations: Signed | undefined;
 }
 
 /**
@@ -69,6 +72,8 @@ export interface AuthResponse {
   readonly addressPlan: AddressPlan | undefined;
   /** 16 bytes. */
   readonly probeToken: Bytes;
+  /** The list of revocations that the supervisor holds; undefined while it holds none. */
+  readonly revocations: Signed | undefined;
 }
 
 export interface PingRequest {
@@ -112,10 +117,13 @@ export interface ExitFilter {
 
 export type InfoQuestion =
   | { readonly kind: 'list-exits'; readonly filter: ExitFilter }
-  | { readonly kind: 'renewal'; readonly renewal: Renewal };
+  | { readonly kind: 'renewal'; readonly renewal: Renewal }
+  /** Another pre-shared key for one of the sender's sessions, made with this fresh ML-KEM key. */
+  | { readonly kind: 'rekey'; readonly session: SessionId; readonly kemKey: Bytes };
 export type InfoAnswer =
   | { readonly kind: 'exits'; readonly exits: readonly ExitCandidate[] }
-  | { readonly kind: 'renewal'; readonly result: RenewalResult };
+  | { readonly kind: 'renewal'; readonly result: RenewalResult }
+  | { readonly kind: 'rekeyed'; readonly offer: Signed };
 
 export interface InfoRequest {
   readonly kind: 'info-request';
@@ -151,6 +159,10 @@ export type News =
   | { readonly kind: 'session-path'; readonly session: SessionId; readonly path: Path; readonly reason: string }
   /** A supernode to base: what base publishes of it has changed. */
   | { readonly kind: 'supernode'; readonly supernode: SupernodeInfo }
+  /** Who was shut out, to an end that holds an older list. */
+  | { readonly kind: 'revocations'; readonly change: RevocationChange }
+  /** The whole list, please: the change that came is of a list that this end does not hold. */
+  | { readonly kind: 'revocations-wanted' }
   | { readonly kind: 'problem'; readonly code: string; readonly message: string };
 export interface EventMessage {
   readonly kind: 'event';

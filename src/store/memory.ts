@@ -5,12 +5,14 @@ import type {
   LedgerEntry,
   LedgerStore,
   MemberRecord,
+  RevocationRecord,
   SessionRecord,
   TokenRecord,
 } from '../core/ports/store.js';
 import { toHex } from '../model/bytes.js';
 import type { VpndError } from '../model/errors.js';
 import type { CommandId, PeerId, SessionId } from '../model/ids.js';
+import { type Instant, instantOf } from '../model/time.js';
 import { decodeJson, encodeJson } from './json-codec.js';
 import { byText, checkRecord, decideRedemption, isTombstone, lowestFree } from './records.js';
 
@@ -29,6 +31,8 @@ interface Contents {
   readonly tokens: Map<string, TokenRecord>;
   readonly members: Map<PeerId, MemberRecord>;
   readonly blocks: Map<number, PeerId>;
+  readonly revoked: Map<PeerId, RevocationRecord>;
+  readonly list: { epoch: number; changedAt: Instant };
 }
 
 /** The twin of src/store/sqlite: same rules, same contract suite, no disk. */
@@ -40,6 +44,8 @@ export function openMemoryStore(): MemoryStore {
     tokens: new Map(),
     members: new Map(),
     blocks: new Map(),
+    revoked: new Map(),
+    list: { epoch: 0, changedAt: instantOf(0) },
   });
 }
 
@@ -125,7 +131,12 @@ function factsOver({ facts }: Contents, reading: Guard, writing: Guard): FactSto
   };
 }
 
-function directoryOver({ tokens, members, blocks }: Contents, reading: Guard, writing: Guard): DirectoryStore {
+function directoryOver(contents: Contents, reading: Guard, writing: Guard): DirectoryStore {
+  const { tokens, members, blocks, revoked, list } = contents;
+  const mark = (peer: PeerId, revokedAt: Instant | undefined) => {
+    const known = members.get(peer);
+    if (known !== undefined) members.set(peer, { ...known, revokedAt });
+  };
   return {
     createToken: async (token) =>
       writing(() => {
@@ -144,7 +155,7 @@ function directoryOver({ tokens, members, blocks }: Contents, reading: Guard, wr
       writing(() => {
         const wanted = toHex(secretHash);
         const token = [...tokens.values()].find((candidate) => toHex(candidate.secretHash) === wanted);
-        const decision = decideRedemption(token, members.get(wish.peer), wish, now);
+        const decision = decideRedemption(token, members.get(wish.peer), wish, now, revoked.has(wish.peer));
         if (decision.kind === 'refuse') return { ok: false, error: decision.error };
         if (decision.kind === 'spend') {
           tokens.set(decision.token.id, decision.token);
@@ -155,9 +166,34 @@ function directoryOver({ tokens, members, blocks }: Contents, reading: Guard, wr
     member: async (peer) => reading(() => members.get(peer)),
     members: async (role) =>
       reading(() =>
-        [...members.values()].filter(({ roles }) => roles.includes(role)).sort(byText((member) => member.peer)),
+        [...members.values()]
+          .filter(({ roles }) => role === undefined || roles.includes(role))
+          .sort(byText((member) => member.peer)),
       ),
     countMembers: async () => reading(() => members.size),
+    revocations: async () => reading(() => ({ ...list, revoked: [...revoked.values()] })),
+    revoke: async (record) =>
+      writing(() => {
+        if (revoked.has(record.peer)) return false;
+        revoked.set(record.peer, Object.freeze({ ...record }));
+        mark(record.peer, record.at);
+        Object.assign(list, { epoch: list.epoch + 1, changedAt: record.at });
+        return true;
+      }),
+    unrevoke: async (peer, now) =>
+      writing(() => {
+        if (!revoked.delete(peer)) return false;
+        mark(peer, undefined);
+        Object.assign(list, { epoch: list.epoch + 1, changedAt: now });
+        return true;
+      }),
+    adoptRevocations: async ({ epoch, changedAt, revoked: adopted }) =>
+      writing(() => {
+        revoked.clear();
+        for (const record of adopted) revoked.set(record.peer, Object.freeze({ ...record }));
+        for (const peer of [...members.keys()]) mark(peer, revoked.get(peer)?.at);
+        Object.assign(list, { epoch, changedAt });
+      }),
     leaseBlocks: async (supernode, atLeast, limit) =>
       writing(() => {
         const held = [...blocks].filter(([, owner]) => owner === supernode).map(([index]) => index);

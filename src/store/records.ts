@@ -66,14 +66,16 @@ export function decideRedemption(
   known: MemberRecord | undefined,
   wish: RedemptionWish,
   now: Instant,
+  revoked: boolean,
 ): RedemptionDecision {
   const refuse = (error: Extract<Redemption, { ok: false }>['error']): RedemptionDecision => ({
     kind: 'refuse',
     error,
   });
   if (token === undefined) return refuse('bad-token');
-  // Whoever was shut out does not come back with another token.
-  if (token.revoked || known?.revokedAt !== undefined) return refuse('token-revoked');
+  // Whoever was shut out does not come back with another token, nor uses one up.
+  if (revoked || known?.revokedAt !== undefined) return refuse('revoked');
+  if (token.revoked) return refuse('token-revoked');
   if (now >= token.expiresAt) return refuse('token-expired');
   if (wish.role !== token.role) return refuse('wrong-role');
   if (wish.region !== undefined && wish.region !== token.region) return refuse('wrong-region');

@@ -4,6 +4,7 @@ import type { PeerId } from '../../model/ids.js';
 import type { Membership, Signed } from '../../model/membership.js';
 import type { Offer } from '../../model/offer.js';
 import type { Result } from '../../model/result.js';
+import type { RevocationHead } from '../../model/revocation.js';
 import type { Instant, Millis } from '../../model/time.js';
 import type { Identity } from './crypto.js';
 import type { TlsIdentity } from './network.js';
@@ -16,6 +17,10 @@ export interface Statements {
    * Errors: bad-membership, membership-expired.
    */
   checkMembership(baseKey: Bytes, signed: Signed, now: Instant, tolerance?: Millis): Result<Membership, VpndError>;
+  /** base's statement of who is shut out. */
+  signRevocations(base: Identity, head: RevocationHead): Signed;
+  /** base's signature; which of two is newer their epochs say, and no clock. Errors: bad-revocations. */
+  checkRevocations(baseKey: Bytes, signed: Signed): Result<RevocationHead, VpndError>;
   signOffer(exit: Identity, offer: Offer): Signed;
   /** The exit's signature and the expiry. Errors: bad-offer. */
   checkOffer(exit: PeerId, signed: Signed, now: Instant): Result<Offer, VpndError>;

@@ -1,6 +1,7 @@
 import type { Bytes } from '../../model/bytes.js';
 import type { CommandDone, Desired } from '../../model/command.js';
 import type { CommandId, PeerId, SessionId } from '../../model/ids.js';
+import type { Revocation } from '../../model/revocation.js';
 import type { MemberRole, Region } from '../../model/role.js';
 import type { Instant } from '../../model/time.js';
 
@@ -83,8 +84,32 @@ export type Redemption =
   | { readonly ok: true; readonly member: MemberRecord }
   | {
       readonly ok: false;
-      readonly error: 'bad-token' | 'token-expired' | 'token-used' | 'token-revoked' | 'wrong-role' | 'wrong-region';
+      readonly error:
+        | 'bad-token'
+        | 'token-expired'
+        | 'token-used'
+        | 'token-revoked'
+        | 'wrong-role'
+        | 'wrong-region'
+        /** The node was shut out; the token is not spent. */
+        | 'revoked';
     };
+
+/** A node that was shut out, as base keeps it. */
+export interface RevocationRecord extends Revocation {
+  /** As whoever shut it out said. */
+  readonly reason: string;
+}
+
+/** Everybody who is shut out. */
+export interface RevocationSet {
+  /** Counts up by one at each change; 0 while nobody ever was. */
+  readonly epoch: number;
+  /** Of the latest change; 0 at epoch 0. */
+  readonly changedAt: Instant;
+  /** In no order. */
+  readonly revoked: readonly RevocationRecord[];
+}
 
 /** base's directory. Asynchronous, since it may live in PostgreSQL. */
 export interface DirectoryStore {
@@ -102,8 +127,16 @@ export interface DirectoryStore {
     now: Instant,
   ): Promise<Redemption>;
   member(peer: PeerId): Promise<MemberRecord | undefined>;
-  members(role: MemberRole): Promise<readonly MemberRecord[]>;
+  /** Those with this role; everybody when none is given. */
+  members(role?: MemberRole): Promise<readonly MemberRecord[]>;
   countMembers(): Promise<number>;
+  revocations(): Promise<RevocationSet>;
+  /** Shuts a key out, enrolled or not, and counts the epoch up, in one transaction. False where it was so already. */
+  revoke(record: RevocationRecord): Promise<boolean>;
+  /** Lets it in again, and counts the epoch up. False where it was not shut out. */
+  unrevoke(peer: PeerId, now: Instant): Promise<boolean>;
+  /** Another list in place of this one: an older state directory was put back. */
+  adoptRevocations(set: RevocationSet): Promise<void>;
   /** Blocks this supernode holds, by index; leases `atLeast` of them when it holds fewer. Never two owners of one. */
   leaseBlocks(supernode: PeerId, atLeast: number, limit: number, now: Instant): Promise<readonly number[]>;
 }

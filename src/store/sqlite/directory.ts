@@ -1,7 +1,15 @@
 import type { Database } from 'better-sqlite3';
-import type { DirectoryStore, MemberRecord, Redemption, TokenRecord } from '../../core/ports/store.js';
+import type {
+  DirectoryStore,
+  MemberRecord,
+  Redemption,
+  RevocationRecord,
+  RevocationSet,
+  TokenRecord,
+} from '../../core/ports/store.js';
 import type { Bytes } from '../../model/bytes.js';
 import type { PeerId } from '../../model/ids.js';
+import type { RevocationKind } from '../../model/revocation.js';
 import type { MemberRole, Region } from '../../model/role.js';
 import { type Instant, instantOf } from '../../model/time.js';
 import { decideRedemption, lowestFree, type RedemptionWish } from '../records.js';
@@ -32,6 +40,18 @@ interface MemberRow {
   readonly revoked_at: number | null;
 }
 
+interface RevocationRow {
+  readonly peer: string;
+  readonly kind: string;
+  readonly revoked_at: number;
+  readonly reason: string;
+}
+
+interface ListRow {
+  readonly epoch: number;
+  readonly changed_at: number;
+}
+
 /** Asynchronous by its port; here every call is over in one turn, under SQLite's write lock. */
 export function directoryStore(db: Database, guard: Guard): DirectoryStore {
   const addToken = db.prepare<[TokenRow]>(`
@@ -48,6 +68,22 @@ export function directoryStore(db: Database, guard: Guard): DirectoryStore {
     VALUES (@peer, @roles, @region, @pool, @token_id, @enrolled_at, @revoked_at)`);
   const member = db.prepare<[string], MemberRow>('SELECT * FROM member WHERE peer = ?');
   const members = db.prepare<[], MemberRow>('SELECT * FROM member ORDER BY peer');
+  const revokedRow = db.prepare<[string], RevocationRow>('SELECT * FROM revocation WHERE peer = ?');
+  const revokedRows = db.prepare<[], RevocationRow>('SELECT * FROM revocation');
+  const addRevoked = db.prepare<[RevocationRow]>(
+    'INSERT INTO revocation (peer, kind, revoked_at, reason) VALUES (@peer, @kind, @revoked_at, @reason)',
+  );
+  const dropRevoked = db.prepare<[string]>('DELETE FROM revocation WHERE peer = ?');
+  const dropAllRevoked = db.prepare<[]>('DELETE FROM revocation');
+  const markMember = db.prepare<[number | null, string]>('UPDATE member SET revoked_at = ? WHERE peer = ?');
+  const markAllMembers = db.prepare<[]>(
+    'UPDATE member SET revoked_at = (SELECT revoked_at FROM revocation WHERE revocation.peer = member.peer)',
+  );
+  const list = db.prepare<[], ListRow>('SELECT epoch, changed_at FROM revocation_list');
+  const putList = db.prepare<[number, number]>(
+    'INSERT OR REPLACE INTO revocation_list (only_one, epoch, changed_at) VALUES (1, ?, ?)',
+  );
+  const nextEpoch = (now: Instant) => putList.run((list.get()?.epoch ?? 0) + 1, now);
   const count = db.prepare<[], { n: number }>('SELECT count(*) AS n FROM member');
   const held = db.prepare<[string], { number: number }>('SELECT number FROM block WHERE owner = ? ORDER BY number');
   const taken = db.prepare<[], { number: number }>('SELECT number FROM block');
@@ -58,13 +94,41 @@ export function directoryStore(db: Database, guard: Guard): DirectoryStore {
   const redeem = db.transaction((secretHash: Bytes, wish: RedemptionWish, now: Instant): Redemption => {
     const token = tokenBySecret.get(Buffer.from(secretHash));
     const known = member.get(wish.peer);
-    const decision = decideRedemption(token && tokenOf(token), known && memberOf(known), wish, now);
+    const decision = decideRedemption(
+      token && tokenOf(token),
+      known && memberOf(known),
+      wish,
+      now,
+      revokedRow.get(wish.peer) !== undefined,
+    );
     if (decision.kind === 'refuse') return { ok: false, error: decision.error };
     if (decision.kind === 'spend') {
       setUses.run(decision.token.usesLeft, decision.token.id);
       putMember.run(memberRow(decision.member));
     }
     return { ok: true, member: decision.member };
+  });
+
+  const shutOut = db.transaction((record: RevocationRecord): boolean => {
+    if (revokedRow.get(record.peer) !== undefined) return false;
+    addRevoked.run(revocationRow(record));
+    markMember.run(record.at, record.peer);
+    nextEpoch(record.at);
+    return true;
+  });
+
+  const letIn = db.transaction((peer: PeerId, now: Instant): boolean => {
+    if (dropRevoked.run(peer).changes === 0) return false;
+    markMember.run(null, peer);
+    nextEpoch(now);
+    return true;
+  });
+
+  const adopt = db.transaction((set: RevocationSet): void => {
+    dropAllRevoked.run();
+    for (const record of set.revoked) addRevoked.run(revocationRow(record));
+    markAllMembers.run();
+    putList.run(set.epoch, set.changedAt);
   });
 
   const lease = db.transaction((supernode: PeerId, atLeast: number, limit: number, now: Instant): readonly number[] => {
@@ -94,8 +158,16 @@ export function directoryStore(db: Database, guard: Guard): DirectoryStore {
         members
           .all()
           .map(memberOf)
-          .filter(({ roles }) => roles.includes(role)),
+          .filter(({ roles }) => role === undefined || roles.includes(role)),
       ),
+    revocations: async () =>
+      guard(() => {
+        const { epoch, changed_at: changedAt } = list.get() ?? { epoch: 0, changed_at: 0 };
+        return { epoch, changedAt: instantOf(changedAt), revoked: revokedRows.all().map(revocationOf) };
+      }),
+    revoke: async (record) => guard(() => shutOut.immediate(record)),
+    unrevoke: async (peer, now) => guard(() => letIn.immediate(peer, now)),
+    adoptRevocations: async (set) => guard(() => adopt.immediate(set)),
     countMembers: async () => guard(() => count.get()?.n ?? 0),
     leaseBlocks: async (supernode, atLeast, limit, now) => guard(() => lease.immediate(supernode, atLeast, limit, now)),
   };
@@ -129,6 +201,20 @@ const tokenOf = (row: TokenRow): TokenRecord => ({
   usesLeft: row.uses_left,
   revoked: row.revoked !== 0,
   egress: row.egress !== 0,
+});
+
+const revocationRow = ({ peer, kind, at, reason }: RevocationRecord): RevocationRow => ({
+  peer,
+  kind,
+  revoked_at: at,
+  reason,
+});
+
+const revocationOf = (row: RevocationRow): RevocationRecord => ({
+  peer: row.peer as PeerId,
+  kind: row.kind as RevocationKind,
+  at: instantOf(row.revoked_at),
+  reason: row.reason,
 });
 
 const memberRow = (record: MemberRecord): MemberRow => ({

@@ -18,6 +18,7 @@ import { ms } from '../../model/time.js';
 import {
   endpointToWire,
   optionalEndpointFromWire,
+  optionalSignedFromWire,
   requiredEndpointFromWire,
   roleFromWire,
   roleToWire,
@@ -90,6 +91,7 @@ export function authRequestToWire(request: AuthRequest): MessageInitShape<typeof
     capabilities: capabilitiesToWire(request.capabilities),
     sessions: request.sessions.map(digestToWire),
     ...(request.supernode && { supernode: supernodeToWire(request.supernode) }),
+    ...(request.revocations && { revocations: signedToWire(request.revocations) }),
   };
 }
 
@@ -108,6 +110,7 @@ export const authRequestFromWire = (wire: WireAuthRequest): AuthRequest => ({
   capabilities: capabilitiesFromWire(required(wire.capabilities, 'capabilities')),
   sessions: list(wire.sessions, 'sessions', MAX_SESSION_DIGESTS, digestFromWire),
   supernode: wire.supernode === undefined ? undefined : supernodeFromWire(wire.supernode),
+  revocations: optionalSignedFromWire(wire.revocations, 'revocations'),
 });
 
 const planToWire = (plan: AddressPlan): MessageInitShape<typeof AddressPlanSchema> => ({
@@ -141,6 +144,7 @@ export const authResponseToWire = (response: AuthResponse): MessageInitShape<typ
   supernodes: supernodesToWire(response.supernodes),
   ...(response.addressPlan && { addressPlan: planToWire(response.addressPlan) }),
   probeToken: response.probeToken,
+  ...(response.revocations && { revocations: signedToWire(response.revocations) }),
 });
 
 export const authResponseFromWire = (wire: WireAuthResponse): AuthResponse => ({
@@ -152,4 +156,5 @@ export const authResponseFromWire = (wire: WireAuthResponse): AuthResponse => ({
   supernodes: supernodesFromWire(wire.supernodes),
   addressPlan: wire.addressPlan === undefined ? undefined : planFromWire(wire.addressPlan),
   probeToken: bytes(wire.probeToken, 'probe_token', PROBE_TOKEN_BYTES),
+  revocations: optionalSignedFromWire(wire.revocations, 'revocations'),
 });

@@ -57,7 +57,7 @@ export function hostPortFromWire(wire: WireHostPort, field = 'address'): HostPor
   return must(parseHostPort(wire.host, must(parsePort(wire.port), field)), field);
 }
 
-/** SignedMembership and SignedOffer have the same fields. */
+/** All signed statements have the same fields. */
 export const signedToWire = (signed: Signed): Signed => ({
   body: signed.body,
   signature: signed.signature,
@@ -70,6 +70,11 @@ export function signedFromWire(wire: Pick<SignedMembership, 'body' | 'signature'
     signature: bytes(given.signature, `${field}.signature`, SIGNATURE_BYTES),
   };
 }
+
+export const optionalSignedFromWire = (
+  wire: Pick<SignedMembership, 'body' | 'signature'> | undefined,
+  field: string,
+): Signed | undefined => (wire === undefined ? undefined : signedFromWire(wire, field));
 
 export const loadToWire = (load: Load): MessageInitShape<typeof LoadSchema> => load;
 

@@ -27,6 +27,7 @@ import { bytes, clean, list, type Parsed, parsing, safeInteger, session, text, u
 import { infoRequestFromWire, infoRequestToWire, infoResponseFromWire, infoResponseToWire } from './info.js';
 import { MAX_DATAGRAM_BYTES, MAX_DATAGRAMS, MAX_LABEL, MAX_TEXT } from './limits.js';
 import { refusalToWire, refused, succeeded } from './refusal.js';
+import { revocationsFromWire, revocationsToWire } from './revocations.js';
 import { exitRequestFromWire, exitRequestToWire, grantFromWire, grantToWire } from './session.js';
 
 type WireBody = NonNullable<MessageInitShape<typeof ControlMessageSchema>['body']>;
@@ -162,6 +163,10 @@ function newsToWire(news: News): WireNews {
       };
     case 'supernode':
       return { case: 'supernode', value: supernodeToWire(news.supernode) };
+    case 'revocations':
+      return { case: 'revocations', value: revocationsToWire(news.change) };
+    case 'revocations-wanted':
+      return { case: 'revocationsWanted', value: {} };
     case 'problem':
       return {
         case: 'problem',
@@ -202,6 +207,10 @@ function newsFromWire(wire: WireEvent): News {
     }
     case 'supernode':
       return { kind: 'supernode', supernode: supernodeFromWire(wire.what.value) };
+    case 'revocations':
+      return { kind: 'revocations', change: revocationsFromWire(wire.what.value) };
+    case 'revocationsWanted':
+      return { kind: 'revocations-wanted' };
     case 'problem': {
       const { code, message } = wire.what.value;
       return { kind: 'problem', code: text(code, 'code', MAX_LABEL), message: text(message, 'message', MAX_TEXT) };

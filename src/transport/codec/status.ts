@@ -15,6 +15,7 @@ export const STATUS_OF: Readonly<Record<ErrorCode, status>> = {
   'wrong-region': status.PERMISSION_DENIED,
   'bad-signature': status.UNAUTHENTICATED,
   'bad-membership': status.UNAUTHENTICATED,
+  'bad-revocations': status.UNAUTHENTICATED,
   'membership-expired': status.UNAUTHENTICATED,
   revoked: status.PERMISSION_DENIED,
   'clock-skew': status.UNAUTHENTICATED,
