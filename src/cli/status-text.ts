@@ -102,6 +102,7 @@ function activeLines(session: SessionStatus, now: number): string[] {
       ['IPv6', session.ipv6 ? 'through the tunnel' : 'blocked, since the exit has none'],
       ['latency', session.latencyMs > 0 ? latency(session.latencyMs) : ''],
       ...traffic(session, now),
+      ['pre-shared', presharedText(session, now) || 'none: no protection against quantum computers'],
       ['first packet', session.firstPacketMs > 0 ? `after ${latency(session.firstPacketMs)}` : ''],
       ['why', session.reasons.map(plain).join('; ')],
       lastChange,
@@ -138,6 +139,7 @@ function sessionLines(session: SessionStatus, now: number): string[] {
       ['endpoint', endpointText(session)],
       ['addresses', addresses(session)],
       ...traffic(session, now),
+      ['pre-shared', presharedText(session, now)],
       ['last change', plain(session.lastChange)],
     ]),
   ];
@@ -147,6 +149,10 @@ function exitText(session: SessionStatus): string {
   if (session.exitId === '') return '';
   const place = [session.exitRegion && `region ${session.exitRegion}`, session.exitCountry].filter(Boolean).join(', ');
   return `${shortId(session.exitId)}${place ? ` (${plain(place)})` : ''}`;
+}
+
+function presharedText({ presharedKey, presharedSinceMs }: SessionStatus, now: number): string {
+  return presharedKey === '' ? '' : `${plain(presharedKey)}, renewed ${age(now - Number(presharedSinceMs))} ago`;
 }
 
 const endpointText = ({ endpoint }: SessionStatus): string =>

@@ -102,6 +102,16 @@ const forwarding = (device: string, name = 'Name of the WireGuard interface') =>
   }),
 });
 
+const pq = (standard: 'require' | 'prefer', help: string) =>
+  option({
+    name: 'pq',
+    value: '<mode>',
+    parse: v.oneOf('require', 'prefer', 'off'),
+    default: standard,
+    help,
+    example: 'off',
+  });
+
 const countryOption = optional({
   name: 'country',
   value: '<code>',
@@ -309,6 +319,10 @@ const exit = {
     help: 'Carry IPv6: on, off, or auto when this machine has a global route for it',
     example: 'off',
   }),
+  pq: pq(
+    'prefer',
+    'Post-quantum pre-shared keys (ML-KEM-768): prefer makes one wherever the client asks for it; require refuses clients that do not; off makes none',
+  ),
   uplinkCheck: optional({
     name: 'uplink-check',
     value: '<host:port>',
@@ -350,6 +364,10 @@ const client = {
     help: 'Keep a second tunnel ready, to another exit over other supernodes where there are any',
     example: 'off',
   }),
+  pq: pq(
+    'require',
+    'Post-quantum pre-shared keys (ML-KEM-768): require refuses exits that take no part; prefer goes without where it must; off never asks',
+  ),
   rotateEvery: optional({
     name: 'rotate-every',
     value: '<duration>',

@@ -136,6 +136,7 @@ function buildExit(given: AllGiven, raw: RawConfig): ExitConfig {
     maxMbps: v.maxMbps,
     sessionCapacity: v.sessionCapacity,
     ipv6: v.ipv6,
+    pq: v.pq,
     uplinkCheck: v.uplinkCheck ?? [],
   };
 }
@@ -162,6 +163,7 @@ function buildClient(given: AllGiven, raw: RawConfig): ClientConfig {
     table: v.table,
     privacy: v.privacy,
     standby: v.standby,
+    pq: v.pq,
     rotateEvery: v.rotateEvery,
   };
 }

@@ -1,6 +1,6 @@
 import type { Cidr, Endpoint, HostPort, IpAddress, Port } from '../model/address.js';
 import type { InterfaceName } from '../model/dataplane.js';
-import type { Country, Privacy, Region } from '../model/role.js';
+import type { Country, PostQuantum, Privacy, Region } from '../model/role.js';
 import type { Millis } from '../model/time.js';
 
 /** Which WireGuard engine carries packets: `auto` takes the kernel's where there is one, else wireguard-go. */
@@ -80,6 +80,8 @@ export interface ExitConfig extends MemberConfig {
   readonly sessionCapacity: number;
   /** `auto`: carry IPv6 when this machine has a global route for it. */
   readonly ipv6: 'auto' | 'on' | 'off';
+  /** Post-quantum pre-shared keys with clients. */
+  readonly pq: PostQuantum;
   /** Hosts whose silence means that this exit has lost the internet, besides the overlay's own. */
   readonly uplinkCheck: readonly HostPort[];
 }
@@ -93,6 +95,8 @@ export interface ClientConfig extends MemberConfig {
   readonly privacy: Privacy;
   /** Keep a second tunnel ready. */
   readonly standby: boolean;
+  /** Post-quantum pre-shared keys with exits. */
+  readonly pq: PostQuantum;
   /** Go over to another exit this often; undefined for never. */
   readonly rotateEvery: Millis | undefined;
 }

@@ -23,6 +23,8 @@ export interface Projection {
    * being set up at this moment included.
    */
   accept?(command: Command, record: SessionRecord | undefined, others: readonly SessionRecord[]): void;
+  /** The session's next record, with what this node adds to it of its own; called after `accept`. Throws like it. */
+  prepare?(command: Command, next: SessionRecord, before: SessionRecord | undefined): SessionRecord;
   answer(command: Command, record: SessionRecord): CommandDone;
   /** After a session's last unit is gone, by DISCONNECT or because its lease ran out. */
   ended?(session: SessionId, why: 'disconnect' | 'expired'): void;
@@ -168,9 +170,10 @@ export class CommandExecutor {
     if (verdict.kind === 'answered') return verdict.entry.response;
 
     this.projection.accept?.(command, session, this.#others(command.session));
-    this.#applying.set(command.session, verdict.next);
+    const next = this.projection.prepare?.(command, verdict.next, session) ?? verdict.next;
+    this.#applying.set(command.session, next);
     try {
-      return await this.#applyAndRecord(command, hash, session, verdict.next);
+      return await this.#applyAndRecord(command, hash, session, next);
     } finally {
       this.#applying.delete(command.session);
     }

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, hkdfSync } from 'node:crypto';
 import sodium from 'libsodium-wrappers';
 import type { Crypto, Identity } from '../core/ports/crypto.js';
 import type { Random } from '../core/ports/random.js';
@@ -11,6 +11,7 @@ import {
   wireGuardKeyBytes,
   wireGuardPublicKeyOf,
 } from '../model/keys.js';
+import { mlKem768 } from './ml-kem.js';
 
 /** The port's primitives, and the one that reading a stored WireGuard key needs besides. */
 export interface SodiumCrypto extends Crypto {
@@ -51,6 +52,10 @@ const sodiumCrypto: SodiumCrypto = {
 
   // The plain build of libsodium-wrappers has no crypto_hash_sha256.
   sha256: (input) => new Uint8Array(createHash('sha256').update(input).digest()),
+
+  hkdfSha256: (inputKey, salt, info, length) => new Uint8Array(hkdfSync('sha256', inputKey, salt, info, length)),
+
+  ...mlKem768((length) => sodium.randombytes_buf(length)),
 
   wireGuardKeyPair() {
     const privateKey = toBase64(sodium.randombytes_buf(PUBLIC_KEY_LENGTH)) as WireGuardPrivateKey;

@@ -5,7 +5,7 @@ import type { WireGuardPublicKey } from './keys.js';
 import type { Signed } from './membership.js';
 import type { InnerAddresses } from './offer.js';
 import type { Path } from './role.js';
-import type { Millis } from './time.js';
+import type { Instant, Millis } from './time.js';
 
 /** SETUP_EXIT: let one client key through, from one inner address. */
 export interface SetupExit {
@@ -16,7 +16,20 @@ export interface SetupExit {
   readonly endpoint: Endpoint | undefined;
   /** Seconds; 0 for none. */
   readonly keepalive: number;
+  /** The client's ML-KEM-768 key; empty where it takes no part in it, or the pre-shared key stays as it is. */
   readonly kemKey: Bytes;
+  /** What the exit has made of it, in its own ledger alone: never on the wire. */
+  readonly preshared?: Preshared | undefined;
+}
+
+/** A session's WireGuard pre-shared key as its exit keeps it, for as long as the session lives. */
+export interface Preshared {
+  /** SHA-256 of the client's ML-KEM key: asked again with the same one, the exit answers the same. */
+  readonly kemKeyHash: Bytes;
+  readonly ciphertext: Bytes;
+  /** Base64, newest first. More than one until a handshake has shown which of them the client has. */
+  readonly keys: readonly string[];
+  readonly since: Instant;
 }
 
 /** Where a relay port sends what comes from its peer. */

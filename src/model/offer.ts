@@ -18,7 +18,10 @@ export interface Offer {
   readonly clientKey: WireGuardPublicKey;
   readonly exitKey: WireGuardPublicKey;
   readonly inner: InnerAddresses;
+  /** ML-KEM-768 ciphertext, 1088 bytes; empty where the exit takes no part in it, or was not asked. */
   readonly kemCiphertext: Bytes;
+  /** SHA-256 of the encapsulation key that the exit was given for it, so that a client sees when it was another; empty without one. */
+  readonly kemKeyHash: Bytes;
   readonly expires: Instant;
   /** Whether the exit carries IPv6 to the internet; where it does not, the client blocks IPv6. */
   readonly ipv6: boolean;

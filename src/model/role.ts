@@ -5,6 +5,11 @@ export type Role = 'base' | 'supernode' | 'exit' | 'client';
 export type MemberRole = Exclude<Role, 'base'>;
 /** `auto`: direct where it works. `private`: never, always two supernodes. `direct`: as auto, and tried again and again. */
 export type Privacy = 'auto' | 'private' | 'direct';
+/**
+ * Pre-shared keys from ML-KEM: `require` has no tunnel without one, `prefer` takes one where the other side takes part,
+ * `off` neither offers nor takes any.
+ */
+export type PostQuantum = 'require' | 'prefer' | 'off';
 /** How a session's packets travel. */
 export type Path = 'direct' | 'relay' | 'relay2';
 

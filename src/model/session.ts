@@ -21,6 +21,7 @@ export interface ExitWish {
 export interface ExitRequest extends ExitWish {
   readonly requestId: number;
   readonly sessionKey: WireGuardPublicKey;
+  /** A fresh ML-KEM-768 public key; empty where the client takes no part in it. */
   readonly kemKey: Bytes;
   /** It may stay without traffic for as long as it lives. */
   readonly standby: boolean;

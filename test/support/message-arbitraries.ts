@@ -218,10 +218,12 @@ const command: fc.Arbitrary<Command> = record({ id: commandId, session, generati
 const question: fc.Arbitrary<InfoQuestion> = fc.oneof(
   record({ kind: kind('list-exits'), filter }),
   record({ kind: kind('renewal'), renewal }),
+  record({ kind: kind('rekey'), session, kemKey: bytes(1184) }),
 );
 const answer: fc.Arbitrary<InfoAnswer> = fc.oneof(
   record({ kind: kind('exits'), exits: fc.array(candidate, { maxLength: 3 }) }),
   record({ kind: kind('renewal'), result: renewalResult }),
+  record({ kind: kind('rekeyed'), offer: signed }),
 );
 const news: fc.Arbitrary<News> = fc.oneof(
   record({ kind: kind('session-handshake'), session, took: millis }),

@@ -4,6 +4,7 @@ import { NO_AUDIT } from '../../src/core/ports/audit.js';
 import type { Random } from '../../src/core/ports/random.js';
 import { CreateTokenRequestSchema } from '../../src/gen/vpnd/v1/admin_pb.js';
 import { parseJoinToken } from '../../src/identity/join-token.js';
+import { mlKem768 } from '../../src/identity/ml-kem.js';
 import { openSodium } from '../../src/identity/sodium.js';
 import { statements as openStatements } from '../../src/identity/statements.js';
 import { wireRole } from '../../src/identity/wire-roles.js';
@@ -110,6 +111,12 @@ export async function overlayWorld(options: WorldOptions = {}) {
     return made;
   };
 
+  /** Chance of its own, so that a world without post-quantum keys goes the same way. */
+  const kemOf = (name: string) => {
+    const random = chance(`${name} ML-KEM`);
+    return mlKem768((length) => random.bytes(length));
+  };
+
   const portsOf = (machine: Machine, own: ProcessClock): ForwardingPorts => {
     const { random } = machine;
     const log = lineLog(lines, machine.name, () => clock.monotonic());
@@ -132,7 +139,7 @@ export async function overlayWorld(options: WorldOptions = {}) {
     return {
       clock: own,
       random,
-      crypto: { ...crypto, wireGuardKeyPair: () => keyPair(random) },
+      crypto: { ...crypto, ...kemOf(machine.name), wireGuardKeyPair: () => keyPair(random) },
       statements,
       certificates: memoryCertificates(random),
       network: behindTunnels(
@@ -141,6 +148,7 @@ export async function overlayWorld(options: WorldOptions = {}) {
       ),
       store: machine.store,
       log,
+      audit: NO_AUDIT,
       metrics: machine.metrics,
       version: 'vpnd/test',
       dataplane: kernelOf(machine, own),
@@ -148,7 +156,6 @@ export async function overlayWorld(options: WorldOptions = {}) {
       reach: underlay.reach(machine, own),
       networkWatch: machine.watch.of(own),
       udpSockets: machine.host.sockets.of(own, (ip) => ip === machine.publicIp || ip === '0.0.0.0' || isLoopback(ip)),
-      audit: NO_AUDIT,
       hostLoad: () => ({ cpuPercent: 0, txMbps: 0, rxMbps: 0 }),
     };
   };

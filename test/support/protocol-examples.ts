@@ -99,6 +99,7 @@ export async function protocolExamples(inputs: ExampleInputs): Promise<ReadonlyM
       gatewayIpv6: text('gateway_ipv6') as IpAddress,
     },
     kemCiphertext: new Uint8Array(),
+    kemKeyHash: new Uint8Array(),
     expires: instantOf(number('expires_ms')),
     ipv6: true,
   });

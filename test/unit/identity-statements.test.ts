@@ -41,6 +41,7 @@ const offer: Offer = {
     gatewayIpv6: 'fd00::1' as IpAddress,
   },
   kemCiphertext: random.bytes(1088),
+  kemKeyHash: random.bytes(32),
   expires: plus(now, minutes(2)),
   ipv6: true,
 };
@@ -120,10 +121,10 @@ t.test('what base would never sign is refused although its signature is right', 
 });
 
 t.test('an offer says what the exit signed, with any bit flipped it says nothing', async (t) => {
-  for (const one of [offer, { ...offer, kemCiphertext: new Uint8Array(), ipv6: false }])
+  for (const one of [offer, { ...offer, kemCiphertext: new Uint8Array(), kemKeyHash: new Uint8Array(), ipv6: false }])
     t.strictSame(checkOffer(node.id, signOffer(node, one), now), { ok: true, value: one });
   let noticed = 0;
-  const small = signOffer(node, { ...offer, kemCiphertext: new Uint8Array() });
+  const small = signOffer(node, { ...offer, kemCiphertext: new Uint8Array(), kemKeyHash: new Uint8Array() });
   let tried = 0;
   for (const forged of flipped(small)) {
     tried++;
@@ -141,6 +142,9 @@ t.test('an offer is refused of another exit, after its end, and with fields of w
   t.equal(code(offer, base), 'bad-offer');
   t.equal(code(offer, node, plus(now, minutes(20))), 'bad-offer');
   t.equal(code({ ...offer, kemCiphertext: random.bytes(1087) }), 'bad-offer');
+  t.equal(code({ ...offer, kemKeyHash: new Uint8Array() }), 'bad-offer', 'a ciphertext for nobody knows which key');
+  t.equal(code({ ...offer, kemKeyHash: random.bytes(31) }), 'bad-offer');
+  t.equal(code({ ...offer, kemCiphertext: new Uint8Array() }), 'bad-offer', 'a key without a ciphertext');
   t.equal(code({ ...offer, inner: { ...offer.inner, ipv4: 'fd00::9' as IpAddress } }), 'bad-offer');
   t.equal(code({ ...offer, inner: { ...offer.inner, ipv6: 'fd00:0::9' as IpAddress } }), 'bad-offer', 'not canonical');
 });

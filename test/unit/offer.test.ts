@@ -1,11 +1,13 @@
 import t from 'tap';
+import type { KemKeyPair } from '../../src/core/ports/crypto.js';
+import { presharedKeyOf } from '../../src/core/preshared.js';
 import { openSodium } from '../../src/identity/sodium.js';
 import { statements as openStatements } from '../../src/identity/statements.js';
 import type { IpAddress, Port } from '../../src/model/address.js';
 import { keyOf, type SessionId } from '../../src/model/ids.js';
 import type { Membership } from '../../src/model/membership.js';
 import type { Offer } from '../../src/model/offer.js';
-import type { Country, Region } from '../../src/model/role.js';
+import type { Country, PostQuantum, Region } from '../../src/model/role.js';
 import type { ExitWish, SessionGrant } from '../../src/model/session.js';
 import { days, hours, instantOf, minutes, plus } from '../../src/model/time.js';
 import { checkGrant } from '../../src/roles/client/held-session.js';
@@ -36,6 +38,7 @@ const offerOf = (change: Partial<Offer> = {}): Offer => ({
     gatewayIpv6: 'fd76:706e:64::1' as IpAddress,
   },
   kemCiphertext: new Uint8Array(0),
+  kemKeyHash: new Uint8Array(0),
   expires: plus(NOW, minutes(10)),
   ipv6: true,
   ...change,
@@ -69,9 +72,11 @@ interface Case {
   readonly grant?: Partial<SessionGrant>;
   readonly wish?: Partial<ExitWish>;
   readonly at?: typeof NOW;
+  readonly pq?: PostQuantum;
+  readonly kem?: KemKeyPair;
 }
 
-function check({ offer, signer = exit, member, issuer = base, grant, wish, at = NOW }: Case) {
+function check({ offer, signer = exit, member, issuer = base, grant, wish, at = NOW, pq = 'prefer', kem }: Case) {
   const granted: SessionGrant = {
     session: SESSION,
     generation: 1,
@@ -87,8 +92,8 @@ function check({ offer, signer = exit, member, issuer = base, grant, wish, at = 
     reasons: [],
     ...grant,
   };
-  const expected = { keys, wish: { ...WISH, ...wish }, baseKey: keyOf(base.id), supervisor: a.id };
-  return checkGrant(granted, expected, statements, at);
+  const expected = { keys, wish: { ...WISH, ...wish }, baseKey: keyOf(base.id), supervisor: a.id, pq, kem };
+  return checkGrant(granted, expected, { statements, crypto }, at);
 }
 
 t.test('a grant is taken as its exit signed it', async (t) => {
@@ -167,4 +172,38 @@ t.test('a single changed byte anywhere in a statement is noticed', async (t) => 
   t.equal(taken, 0);
   tries({ offer, exitMembership: membership });
   t.equal(taken, 1, 'and the unchanged ones are taken');
+});
+
+// ——— post-quantum keys
+
+const kem = crypto.kemKeyPair();
+const exchanged = (for_ = kem) => {
+  const made = crypto.kemEncapsulate(for_.publicKey);
+  if (made === undefined) throw new Error('a fresh key was refused');
+  const offer = { kemCiphertext: made.ciphertext, kemKeyHash: crypto.sha256(for_.publicKey) };
+  const names = { session: SESSION, clientKey: keys.publicKey, exitKey: exitKeys.publicKey };
+  const of = { ...names, kemKey: for_.publicKey, ciphertext: made.ciphertext };
+  return { offer, key: presharedKeyOf(crypto, made.sharedSecret, of) };
+};
+
+t.test('client and exit come to the same pre-shared key', async (t) => {
+  const { offer, key } = exchanged();
+  t.same(check({ offer, kem, pq: 'require' }).preshared, { key, since: NOW });
+  t.same(check({ offer, kem, pq: 'prefer' }).preshared, { key, since: NOW });
+  t.equal(check({ pq: 'prefer', kem }).preshared, undefined, 'none where the exit takes no part');
+  t.equal(check({ pq: 'off' }).preshared, undefined);
+});
+
+t.test('an offer without a post-quantum key, or with one made for another', async (t) => {
+  const refused = (one: Case, message: RegExp) => t.throws(() => check(one), { code: 'bad-offer', message });
+  refused({ kem, pq: 'require' }, /no post-quantum key/);
+  refused({ offer: exchanged(crypto.kemKeyPair()).offer, kem }, /another ML-KEM key/);
+  refused({ offer: { ...exchanged().offer, kemKeyHash: new Uint8Array(32) }, kem }, /another ML-KEM key/);
+  refused({ offer: exchanged().offer, pq: 'off' }, /nobody asked for/);
+  const swapped = { ...exchanged().offer, kemCiphertext: exchanged(crypto.kemKeyPair()).offer.kemCiphertext };
+  const { preshared } = check({ offer: swapped, kem });
+  t.ok(
+    preshared !== undefined && preshared.key !== exchanged().key,
+    'signed by the exit itself, it gives a key nobody has',
+  );
 });

@@ -194,6 +194,8 @@ class Base implements RunningRole {
         return { kind: 'renewal', result: await this.#enrolment.renewOnStream(question.renewal, peer.id) };
       case 'list-exits':
         throw new VpndError('not-supported', 'base knows no exits; supernodes do');
+      case 'rekey':
+        throw new VpndError('not-supported', 'base knows no sessions; supernodes do');
     }
   }
 

@@ -17,7 +17,7 @@ import { BY_HAND, type Leaving, Rotation } from './rotation.js';
 import { Standby } from './standby.js';
 import { checkStep } from './steps.js';
 import { Survival } from './survival.js';
-import type { HeldTunnel } from './tunnel.js';
+import { type HeldTunnel, hasSession } from './tunnel.js';
 import type { Tunnels } from './tunnels.js';
 
 export interface ConnectionDeps {
@@ -351,8 +351,12 @@ export class Connection {
     this.keeper.paths.networkChanged();
     this.keeper.carriage.networkChanged();
     this.keeper.penalties.forget();
-    for (const tunnel of this.tunnels.held()) {
-      if (tunnel.held.path === 'direct') await this.keeper.paths.backToRelay(tunnel, why);
+    for (const { slot } of this.tunnels.held()) {
+      // As it is now: much may happen to one while another is moved.
+      const tunnel = this.tunnels.get(slot);
+      if (tunnel !== undefined && hasSession(tunnel) && tunnel.held.path === 'direct') {
+        await this.keeper.paths.backToRelay(tunnel, why);
+      }
     }
     this.keeper.pulses.ask();
     this.#survival.expire();
@@ -443,6 +447,7 @@ export class Connection {
     await this.keeper.carriage.look();
     this.#standby.look();
     this.#survival.nudge();
+    this.keeper.rekeying.look();
     if (this.#phase === 'idle' || clock.monotonic() - this.#comparedAt < COMPARE_EVERY) return;
     this.#comparedAt = clock.monotonic();
     const found = await this.tunnels.reconcile();

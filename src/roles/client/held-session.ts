@@ -1,11 +1,14 @@
 import type { Statements } from '../../core/ports/authority.js';
+import type { Crypto, KemKeyPair } from '../../core/ports/crypto.js';
+import { presharedKeyOf } from '../../core/preshared.js';
 import type { Endpoint } from '../../model/address.js';
-import type { Bytes } from '../../model/bytes.js';
+import { type Bytes, equalConstantTime } from '../../model/bytes.js';
 import { VpndError } from '../../model/errors.js';
 import type { PeerId, SessionId } from '../../model/ids.js';
 import type { WireGuardKeyPair, WireGuardPublicKey } from '../../model/keys.js';
-import type { InnerAddresses } from '../../model/offer.js';
-import type { Country, Path, Region } from '../../model/role.js';
+import type { Signed } from '../../model/membership.js';
+import type { InnerAddresses, Offer } from '../../model/offer.js';
+import type { Country, Path, PostQuantum, Region } from '../../model/role.js';
 import type { ExitWish, SessionGrant } from '../../model/session.js';
 import { type Instant, type Millis, minutes, plus } from '../../model/time.js';
 
@@ -35,6 +38,14 @@ export interface HeldSession {
   readonly reasons: readonly string[];
   /** From the request until the WireGuard handshake was through; undefined until then. */
   readonly connectedAfter: Millis | undefined;
+  /** WireGuard's pre-shared key; undefined without post-quantum protection, and in what older versions have written. */
+  readonly preshared?: ClientPreshared | undefined;
+}
+
+export interface ClientPreshared {
+  /** Base64, 32 bytes. */
+  readonly key: string;
+  readonly since: Instant;
 }
 
 /** Clocks of exits may be off by so much. */
@@ -51,8 +62,11 @@ export function checkGrant(
     readonly wish: ExitWish;
     readonly baseKey: Bytes;
     readonly supervisor: PeerId | undefined;
+    readonly pq: PostQuantum;
+    /** What was sent with the request; undefined where nothing was. */
+    readonly kem: KemKeyPair | undefined;
   },
-  statements: Statements,
+  { statements, crypto }: { readonly statements: Statements; readonly crypto: PresharedCrypto },
   now: Instant,
 ): HeldSession {
   const member = statements.checkMembership(expected.baseKey, grant.exitMembership, now, CLOCK_TOLERANCE);
@@ -71,6 +85,14 @@ export function checkGrant(
   const offer = checked.value;
   if (offer.session !== grant.session) throw refused('it is for another session');
   if (offer.clientKey !== expected.keys.publicKey) throw refused('the exit was told another key than this client’s');
+  const key = presharedKeyFrom(offer, expected.kem, crypto);
+  if (key === undefined && expected.pq === 'require') {
+    const why =
+      'it brings no post-quantum key, and --pq require wants one; the exit may take no part in it (--pq prefer)';
+    throw new VpndError('bad-offer', `the offer was refused: ${why}, or the supernode took the client’s key out`, {
+      details: { exit: peer, missing: 'ml-kem-768' },
+    });
+  }
   return {
     session: grant.session,
     generation: grant.generation,
@@ -91,7 +113,44 @@ export function checkGrant(
     openedAt: now,
     reasons: grant.reasons,
     connectedAfter: undefined,
+    preshared: key === undefined ? undefined : { key, since: now },
   };
+}
+
+/**
+ * The pre-shared key of a session that is held already, out of the offer that came for a fresh key. The exit must be the
+ * session's, and nothing but the ciphertext may differ. Throws VpndError `bad-offer`.
+ */
+export function checkRekeyed(
+  held: HeldSession,
+  signed: Signed,
+  kem: KemKeyPair,
+  { statements, crypto }: { readonly statements: Statements; readonly crypto: PresharedCrypto },
+  now: Instant,
+): ClientPreshared {
+  const checked = statements.checkOffer(held.exit, signed, now);
+  if (!checked.ok) throw checked.error;
+  const offer = checked.value;
+  if (offer.session !== held.session) throw refused('it is for another session');
+  if (offer.clientKey !== held.keys.publicKey || offer.exitKey !== held.exitKey) throw refused('its keys are others');
+  const key = presharedKeyFrom(offer, kem, crypto);
+  if (key === undefined) throw new VpndError('not-supported', 'this exit renews no post-quantum key');
+  return { key, since: now };
+}
+
+type PresharedCrypto = Pick<Crypto, 'kemDecapsulate' | 'hkdfSha256' | 'sha256'>;
+
+/** Undefined where the exit made none. An exit that was given another key than was sent would have another one. */
+function presharedKeyFrom(offer: Offer, kem: KemKeyPair | undefined, crypto: PresharedCrypto): string | undefined {
+  const { session, clientKey, exitKey, kemCiphertext: ciphertext, kemKeyHash } = offer;
+  if (ciphertext.length === 0) return undefined;
+  if (kem === undefined) throw refused('it has a post-quantum key that nobody asked for');
+  if (!equalConstantTime(kemKeyHash, crypto.sha256(kem.publicKey))) {
+    throw refused('the exit was told another ML-KEM key than this client’s');
+  }
+  const secret = crypto.kemDecapsulate(kem.secretKey, ciphertext);
+  if (secret === undefined) throw refused('its ML-KEM ciphertext is malformed');
+  return presharedKeyOf(crypto, secret, { session, clientKey, exitKey, kemKey: kem.publicKey, ciphertext });
 }
 
 /** What of a private path a client can see for itself: its own supernode, another one, and an exit that is neither. */

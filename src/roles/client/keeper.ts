@@ -12,11 +12,13 @@ import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import { Carriage, type OpenCarrier } from './carriage.js';
 import { supernodeExemptions } from './exemptions.js';
+import { KemPairs } from './kem-pairs.js';
 import { openTunnel } from './opening.js';
 import { Paths } from './paths.js';
 import { Penalties } from './penalties.js';
 import { Pulses } from './pulses.js';
 import { ClientRecord } from './record.js';
+import { Rekeying } from './rekey.js';
 import { Retirement } from './retirement.js';
 import type { TunnelWish } from './standby.js';
 import type { HeldTunnel } from './tunnel.js';
@@ -46,6 +48,8 @@ export class Keeper {
   readonly paths: Paths;
   readonly carriage: Carriage;
   readonly retirement: Retirement;
+  readonly rekeying: Rekeying;
+  readonly #pairs: KemPairs;
 
   constructor(private readonly deps: KeeperDeps) {
     const { config, ports, lineTo } = deps;
@@ -68,6 +72,16 @@ export class Keeper {
     });
     const pulse = (slot: number) => this.pulses.of(slot);
     this.carriage = new Carriage({ ports, tunnels, open: deps.openCarrier, lineTo, pulse, tell, happened });
+    this.#pairs = new KemPairs(config.pq, ports.crypto);
+    this.rekeying = new Rekeying({
+      ports,
+      pq: config.pq,
+      tunnels,
+      pairs: this.#pairs,
+      lineTo,
+      keep: () => this.record.tryKeepTunnels(tunnels),
+      happened,
+    });
     this.retirement = new Retirement(ports, tunnels, (slot, reason) => this.close(slot, reason));
   }
 
@@ -82,6 +96,8 @@ export class Keeper {
         keep: () => this.record.keepTunnels(this.tunnels),
         close: (supervisor, session, reason) => this.tell(supervisor, { kind: 'session-closed', session, reason }),
         carry: (one) => this.carriage.carry(one),
+        pq: this.deps.config.pq,
+        pairs: this.#pairs,
         granted: ({ held, use }) => {
           if (use === 'active') this.deps.changed(`exit ${shortId(held.exit)} was granted`);
         },

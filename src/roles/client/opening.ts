@@ -3,11 +3,13 @@ import type { Bytes } from '../../model/bytes.js';
 import type { TunnelUse } from '../../model/dataplane.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
+import type { PostQuantum } from '../../model/role.js';
 import type { ExitWish } from '../../model/session.js';
 import { type Millis, ms, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import { checkGrant } from './held-session.js';
+import type { KemPairs } from './kem-pairs.js';
 import { probeTunnel } from './monitor.js';
 import type { HeldTunnel, Tunnel } from './tunnel.js';
 import type { Tunnels } from './tunnels.js';
@@ -30,6 +32,8 @@ export interface OpeningDeps {
   /** A tunnel over which UDP does not get through: carry it inside the stream. False where that cannot be done. */
   readonly carry: (tunnel: HeldTunnel) => Promise<boolean>;
   readonly granted: (tunnel: HeldTunnel) => void;
+  readonly pq: PostQuantum;
+  readonly pairs: KemPairs;
 }
 
 export interface Opening {
@@ -59,11 +63,12 @@ export async function openTunnel(deps: OpeningDeps, opening: Opening): Promise<H
   // The interface takes a while to appear; the request is under way meanwhile.
   const made = tunnels.commit();
   const supervisor = line.supervisor();
+  const kem = deps.pairs.take();
   const request = line.upstream.requestExit(
     {
       ...wish,
       sessionKey: keys.publicKey,
-      kemKey: new Uint8Array(0),
+      kemKey: kem?.publicKey ?? new Uint8Array(0),
       standby: opening.use !== 'active',
       avoidExits: opening.avoidExits,
       avoidSupernodes: opening.avoidSupernodes,
@@ -73,8 +78,8 @@ export async function openTunnel(deps: OpeningDeps, opening: Opening): Promise<H
   try {
     const [granted, device] = await Promise.allSettled([orAborted(request, signal), made]);
     if (granted.status === 'rejected') throw granted.reason;
-    const expected = { keys, wish, baseKey: deps.baseKey, supervisor };
-    const held = checkGrant(granted.value, expected, ports.statements, ports.clock.now());
+    const expected = { keys, wish, baseKey: deps.baseKey, supervisor, pq: deps.pq, kem };
+    const held = checkGrant(granted.value, expected, ports, ports.clock.now());
     if (device.status === 'rejected') throw device.reason;
     signal.throwIfAborted();
     const tunnel: HeldTunnel = { ...reserved, use: opening.use, held };

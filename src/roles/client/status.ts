@@ -85,6 +85,8 @@ function describe(connection: Connection, tunnel: HeldTunnel, seen: PeerObservat
     latencyMs: connection.keeper.pulses.roundTrip(slot) ?? 0,
     sinceMs: BigInt(held.openedAt),
     closingMs: BigInt(connection.keeper.retirement.endsAt(slot) ?? 0),
+    presharedKey: held.preshared === undefined ? '' : 'ML-KEM-768',
+    presharedSinceMs: BigInt(held.preshared?.since ?? 0),
   };
 }
 

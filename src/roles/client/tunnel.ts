@@ -40,7 +40,7 @@ export function tunnelUnits(tunnel: Tunnel, exempt: readonly Exemption[]): reado
       kind: 'peer',
       device,
       publicKey: held.exitKey,
-      presharedKey: undefined,
+      presharedKey: held.preshared?.key,
       allowedIps: ['0.0.0.0/0' as Cidr, '::/0' as Cidr],
       endpoint: tunnel.carriedAt ?? held.endpoint,
       keepalive: held.keepalive,

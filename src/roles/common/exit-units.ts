@@ -2,7 +2,7 @@ import type { Statements } from '../../core/ports/authority.js';
 import type { Identity } from '../../core/ports/crypto.js';
 import type { SessionRecord } from '../../core/ports/store.js';
 import { type Cidr, contains, hostCidr, type Port, prefixLength } from '../../model/address.js';
-import type { Command, CommandDone, Desired, SetupExit } from '../../model/command.js';
+import type { Command, CommandDone, Desired, Preshared, SetupExit } from '../../model/command.js';
 import type { InterfaceName, PeerUnit, Unit } from '../../model/dataplane.js';
 import { VpndError } from '../../model/errors.js';
 import type { WireGuardKeyPair, WireGuardPublicKey } from '../../model/keys.js';
@@ -52,7 +52,7 @@ export function exitPeer(device: InterfaceName, session: readonly Desired[]): re
       kind: 'peer',
       device,
       publicKey: setup.clientKey,
-      presharedKey: undefined,
+      presharedKey: setup.preshared?.keys[0],
       allowedIps: [hostCidr(setup.inner.ipv4), hostCidr(setup.inner.ipv6)],
       endpoint,
       keepalive,
@@ -60,9 +60,13 @@ export function exitPeer(device: InterfaceName, session: readonly Desired[]): re
   ];
 }
 
-/** SETUP_EXIT is answered with the exit's signed offer, everything else with nothing. */
+/**
+ * SETUP_EXIT is answered with the exit's signed offer, everything else with nothing. The offer has a ciphertext where the
+ * command had a key for it and the exit takes part in it.
+ */
 export function exitAnswer(
   command: Command,
+  record: SessionRecord,
   identity: Identity,
   exitKey: WireGuardPublicKey,
   ipv6: boolean,
@@ -71,17 +75,24 @@ export function exitAnswer(
 ): CommandDone {
   const { desired, session } = command;
   if (desired.kind !== 'setup-exit') return { offer: undefined };
+  const preshared = presharedOf(record);
   const offer = statements.signOffer(identity, {
     session,
     clientKey: desired.clientKey,
     exitKey,
     inner: desired.inner,
-    kemCiphertext: new Uint8Array(0),
+    ...(desired.kemKey.length > 0 && preshared !== undefined
+      ? { kemCiphertext: preshared.ciphertext, kemKeyHash: preshared.kemKeyHash }
+      : { kemCiphertext: new Uint8Array(0), kemKeyHash: new Uint8Array(0) }),
     expires: plus(now, OFFER_LIFE),
     ipv6,
   });
   return { offer };
 }
+
+/** The pre-shared key on a session's record; undefined where it has none. */
+export const presharedOf = (record: SessionRecord): Preshared | undefined =>
+  record.desired.find((one) => one.kind === 'setup-exit')?.preshared;
 
 /**
  * Whether an exit takes a session's addresses: the gateway it answers on, inner ones of the overlay's pools, and nobody

@@ -10,6 +10,7 @@ import { History } from '../common/history.js';
 import type { NodeKeys } from '../common/keys.js';
 import { joinOverlay, type Member } from '../common/member.js';
 import { Periodic } from '../common/periodic.js';
+import { PresharedKeys } from '../common/preshared-keys.js';
 import { adopted, reconcileRegularly } from '../common/reconciler.js';
 import { nodeStatus, type StatusInit } from '../common/status.js';
 import { whereabouts } from '../common/whereabouts.js';
@@ -39,28 +40,38 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     observe: () => dataplane.observePeers(),
     reproject: (session, change) => executor.reproject(session, change),
   });
+  const preshared = new PresharedKeys({
+    ...ports,
+    pq: config.pq,
+    exitKey: keys.wireguard.publicKey,
+    sessions: () => executor.sessions(),
+    observe: () => dataplane.observePeers(),
+    reproject: (session, change) => executor.reproject(session, change),
+  });
   const executor: CommandExecutor = new CommandExecutor(
     { ...ports, ledger: store.ledger },
     opener.around(
-      exitProjection({
-        config,
-        keys,
-        statements: ports.statements,
-        clock: ports.clock,
-        ipv6,
-        plan: () => plan,
-        ended: (session, why) => {
-          const owner = store.ledger.session(session)?.owner;
-          const line = owner === undefined ? member.main() : member.lineTo(owner);
-          line?.upstream.tell({ kind: 'session-closed', session, reason: why });
-          history.record(
-            'session-closed',
-            why === 'expired' ? 'nobody renewed its lease' : 'its supernode has closed it',
-            session,
-          );
-          changes.notify();
-        },
-      }),
+      preshared.around(
+        exitProjection({
+          config,
+          keys,
+          statements: ports.statements,
+          clock: ports.clock,
+          ipv6,
+          plan: () => plan,
+          ended: (session, why) => {
+            const owner = store.ledger.session(session)?.owner;
+            const line = owner === undefined ? member.main() : member.lineTo(owner);
+            line?.upstream.tell({ kind: 'session-closed', session, reason: why });
+            history.record(
+              'session-closed',
+              why === 'expired' ? 'nobody renewed its lease' : 'its supernode has closed it',
+              session,
+            );
+            changes.notify();
+          },
+        }),
+      ),
     ),
   );
   const member: Member = await joinOverlay(
@@ -125,6 +136,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
   const reconciler = reconcileRegularly(executor, ports, history);
   const gauges = new Periodic('counting', COUNT_EVERY, count, ports);
   count();
+  preshared.start();
   reconciler.start();
   gauges.start();
   uplink.start();
@@ -137,7 +149,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
         ...withProblem(nodeStatus('exit', config, ports, member), uplink.problem),
         dataplane: dataplane.engine,
         sessions: exitSessions(executor.sessions(), await dataplane.observePeers()),
-        facts: { ipv6: ipv6 ? 'carried' : 'not carried' },
+        facts: { ipv6: ipv6 ? 'carried' : 'not carried', post_quantum: config.pq },
       }),
       statusChanged: (signal) => changes.next(signal),
       ...history.local,
@@ -148,6 +160,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       await member.stop();
       await gauges.stop();
       await reconciler.stop();
+      await preshared.stop();
       await executor.stop();
       history.close();
       if (executor.sessions().length > 0) {

@@ -50,8 +50,16 @@ export function exitProjection(deps: ExitProjectionDeps): Projection {
         throw new VpndError('exit-refused', 'this exit has not been told its addresses yet', { retryable: true });
       checkInner(desired, plan, others);
     },
-    answer(command) {
-      return exitAnswer(command, keys.identity, keys.wireguard.publicKey, deps.ipv6, deps.statements, deps.clock.now());
+    answer(command, record) {
+      return exitAnswer(
+        command,
+        record,
+        keys.identity,
+        keys.wireguard.publicKey,
+        deps.ipv6,
+        deps.statements,
+        deps.clock.now(),
+      );
     },
     ended: deps.ended,
   };

@@ -23,6 +23,8 @@ export function exitSessions(
           rxBytes: BigInt(seen?.rxBytes ?? 0),
           txBytes: BigInt(seen?.txBytes ?? 0),
           leaseUntilMs: BigInt(record.leaseUntil),
+          presharedKey: desired.preshared === undefined ? '' : 'ML-KEM-768',
+          presharedSinceMs: BigInt(desired.preshared?.since ?? 0),
           ...(desired.endpoint === undefined ? {} : { endpoint: desired.endpoint }),
         },
       ];

@@ -3,11 +3,15 @@ import { familyOf, sameEndpoint } from '../../model/address.js';
 import type { Bytes } from '../../model/bytes.js';
 import type { RelayNext } from '../../model/command.js';
 import { VpndError } from '../../model/errors.js';
+import type { Signed } from '../../model/membership.js';
 import type { OpenSessionRequest } from '../../model/messages.js';
 import { type Millis, ms, since } from '../../model/time.js';
 import type { ConnectedPeer } from '../../transport/stream-manager.js';
 import type { FrontDeps } from './front.js';
 import { type FrontBook, type FrontSession, hopOf, isParked } from './front-book.js';
+
+/** The pre-shared key stays as it is. */
+const NO_KEY = new Uint8Array(0);
 
 /** The relays of a front session, as its own supernode orders them: its own, and the exit's supernode's. */
 export class FrontRelay {
@@ -29,8 +33,18 @@ export class FrontRelay {
 
   /** The exit's side, and then our own where that is not what it was: a supernode that lost the session takes it in anew. */
   async extend(one: FrontSession, peer: ConnectedPeer, lease: Millis): Promise<FrontSession> {
-    const { endpoint } = await this.deps.openAt(one.supernode, this.openRequest(one, new Uint8Array(0), lease));
-    return this.follow(one, peer, endpoint, lease);
+    return (await this.rekey(one, peer, NO_KEY, lease)).extended;
+  }
+
+  /** The same, with a fresh ML-KEM key of the client: the exit's offer has the ciphertext for it. */
+  async rekey(
+    one: FrontSession,
+    peer: ConnectedPeer,
+    kemKey: Bytes,
+    lease: Millis,
+  ): Promise<{ readonly extended: FrontSession; readonly offer: Signed }> {
+    const { endpoint, offer } = await this.deps.openAt(one.supernode, this.openRequest(one, kemKey, lease));
+    return { extended: await this.follow(one, peer, endpoint, lease), offer };
   }
 
   /** Send to the exit's side where it is now. */

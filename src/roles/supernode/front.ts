@@ -9,10 +9,12 @@ import type { FactStore } from '../../core/ports/store.js';
 import type { RankedExit, Ranking } from '../../core/ranking.js';
 import { KeyedQueue } from '../../core/serial.js';
 import { familyOf, type IpAddress, type Port } from '../../model/address.js';
+import type { Bytes } from '../../model/bytes.js';
 import type { CommandDone, Desired } from '../../model/command.js';
 import type { RelayObservation } from '../../model/dataplane.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
+import type { Signed } from '../../model/membership.js';
 import type {
   AddressPlan,
   CloseSessionRequest,
@@ -179,6 +181,21 @@ export class FrontSessions {
     await this.#close(session, client, reason);
   }
 
+  /**
+   * Another pre-shared key for a client's session: a renewal with its fresh ML-KEM key. Idempotent for the same key.
+   * Rejects with no-session, and with what the exit and its supernode reject with.
+   */
+  rekey(client: PeerId, session: SessionId, kemKey: Bytes): Promise<Signed> {
+    return this.#queue.run(session, async () => {
+      const one = this.#book.get(session);
+      const peer = one && this.deps.streams().peer(one.client);
+      if (one?.client !== client || peer === undefined) {
+        throw new VpndError('no-session', `session ${session} is not known here`);
+      }
+      return this.#extend(one, peer, kemKey);
+    });
+  }
+
   established(client: PeerId, session: SessionId, took: Millis): void {
     const one = this.#book.get(session);
     if (one === undefined || one.client !== client || one.established) return;
@@ -307,21 +324,8 @@ export class FrontSessions {
       const one = this.#book.get(session);
       const peer = one && deps.streams().peer(one.client);
       if (one === undefined || peer === undefined) return;
-      const lease = deps.config.lease;
-      const leaseUntil = plus(deps.clock.now(), lease);
-      const next = { ...one, generation: one.generation + 1 };
       try {
-        await this.#relay.order(next, peer, lease);
-        this.#book.save(next);
-        const extended = await this.#relay.extend(next, peer, lease);
-        // The handshake may have been reported meanwhile.
-        const established = this.#book.get(session)?.established ?? extended.established;
-        this.#book.save({ ...extended, leaseUntil, established });
-        const news = { kind: 'session-renewed', session, generation: next.generation, lease } as const;
-        deps.streams().send(one.client, { kind: 'event', news });
-        if (extended !== next && one.way.kind === 'direct') {
-          this.#paths.leave(session, 'the exit’s supernode had lost the session');
-        }
+        await this.#extend(one, peer, new Uint8Array(0));
       } catch (thrown) {
         const error = toVpndError(thrown);
         deps.log.warn('a session could not be renewed', {
@@ -331,6 +335,27 @@ export class FrontSessions {
         });
       }
     });
+  }
+
+  /** The exit's offer, which has a ciphertext where it was given a key for it. In the session's turn. */
+  async #extend(one: FrontSession, peer: ConnectedPeer, kemKey: Bytes): Promise<Signed> {
+    const { deps } = this;
+    const { session } = one;
+    const lease = deps.config.lease;
+    const leaseUntil = plus(deps.clock.now(), lease);
+    const next = { ...one, generation: one.generation + 1 };
+    await this.#relay.order(next, peer, lease);
+    this.#book.save(next);
+    const { extended, offer } = await this.#relay.rekey(next, peer, kemKey, lease);
+    // The handshake may have been reported meanwhile.
+    const established = this.#book.get(session)?.established ?? extended.established;
+    this.#book.save({ ...extended, leaseUntil, established });
+    const news = { kind: 'session-renewed', session, generation: next.generation, lease } as const;
+    deps.streams().send(one.client, { kind: 'event', news });
+    if (extended !== next && one.way.kind === 'direct') {
+      this.#paths.leave(session, 'the exit’s supernode had lost the session');
+    }
+    return offer;
   }
 
   #close(session: SessionId, client: PeerId, reason: string, options: { silent?: boolean } = {}): Promise<void> {

@@ -17,6 +17,7 @@ import { History } from '../common/history.js';
 import type { NodeKeys } from '../common/keys.js';
 import { joinOverlay } from '../common/member.js';
 import { Periodic } from '../common/periodic.js';
+import { PresharedKeys } from '../common/preshared-keys.js';
 import { adopted, reconcileRegularly } from '../common/reconciler.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { BackSessions, RelayPorts } from './back.js';
@@ -107,18 +108,30 @@ export async function startSupernode(
     identity: () => member.tlsIdentity(),
     baseTargets: () => member.baseTargets(),
   });
+  const preshared = new PresharedKeys({
+    pq: config.egress ? 'prefer' : 'off',
+    crypto,
+    clock,
+    log,
+    exitKey: keys.wireguard.publicKey,
+    sessions: () => executor.sessions(),
+    observe: () => dataplane.observePeers(),
+    reproject: (session, change) => executor.reproject(session, change),
+  });
   const executor: CommandExecutor = new CommandExecutor(
     { clock, crypto, ledger: store.ledger, dataplane, log, metrics },
     withoutCarried(
-      supernodeProjection({
-        config,
-        keys,
-        statements,
-        clock,
-        ipv6,
-        addressPlan: () => plan,
-        ended,
-      }),
+      preshared.around(
+        supernodeProjection({
+          config,
+          keys,
+          statements,
+          clock,
+          ipv6,
+          addressPlan: () => plan,
+          ended,
+        }),
+      ),
       // Made below, since it asks the executor; the executor asks nothing before it is started.
       { carries: (session) => carrier.carries(session), learned: (port) => carrier.learned(port) },
     ),
@@ -198,7 +211,13 @@ export async function startSupernode(
     moveAt: (supernode, request) => mesh.call(supernode, 'moveSessions', request, MOVE_TIMEOUT),
   });
   const uplinks = new Uplinks({ self, clock, log, back, exits, moves });
-  const questions = new Questions({ exits, mesh, network: ports.network, baseTargets: () => member.baseTargets() });
+  const questions = new Questions({
+    exits,
+    mesh,
+    front,
+    network: ports.network,
+    baseTargets: () => member.baseTargets(),
+  });
   const drain = new Drain({
     self,
     clock,
@@ -260,7 +279,7 @@ export async function startSupernode(
           })
           .finally(() => changes.notify());
       },
-      info: (_peer, question) => questions.answer(question),
+      info: (peer, question) => questions.answer(peer, question),
       news: (peer, news) => {
         if (peer.role === 'client' && news.kind === 'session-closed') {
           const isHere = front.all().some((one) => one.session === news.session && one.client === peer.id);
@@ -328,6 +347,7 @@ export async function startSupernode(
   });
   const reconciler = reconcileRegularly(executor, ports, history);
   const gauges = new Periodic('counting', seconds(5), count, ports);
+  preshared.start();
   reconciler.start();
   gauges.start();
   front.start();
@@ -351,6 +371,7 @@ export async function startSupernode(
       drain.stop();
       await gauges.stop();
       await reconciler.stop();
+      await preshared.stop();
       await front.stop();
       await carrier.stop();
       await member.stop();

@@ -49,9 +49,10 @@ export function supernodeProjection(deps: SupernodePlaneDeps): Projection {
       if (!config.egress || plan === undefined) throw new VpndError('exit-refused', 'this supernode has no egress');
       checkInner(command.desired, plan, others);
     },
-    answer(command): CommandDone {
+    answer(command, record): CommandDone {
       return exitAnswer(
         command,
+        record,
         deps.keys.identity,
         deps.keys.wireguard.publicKey,
         deps.ipv6,

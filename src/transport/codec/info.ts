@@ -9,7 +9,7 @@ import type {
   Renewal as WireRenewal,
   RenewalResult as WireRenewalResult,
 } from '../../gen/vpnd/v1/control_pb.js';
-import { keyOf } from '../../model/ids.js';
+import { idBytes, keyOf } from '../../model/ids.js';
 import type {
   InfoAnswer,
   InfoQuestion,
@@ -19,8 +19,8 @@ import type {
   RenewalResult,
 } from '../../model/messages.js';
 import { signedFromWire, signedToWire } from './common.js';
-import { bytes, instant, list, peer, pem, safeInteger, unknownCase } from './fields.js';
-import { MAX_CSR_BYTES, MAX_EXITS, MAX_PEM, SIGNATURE_BYTES } from './limits.js';
+import { bytes, instant, list, peer, pem, safeInteger, session, unknownCase } from './fields.js';
+import { KEM_KEY_BYTES, MAX_CSR_BYTES, MAX_EXITS, MAX_PEM, SIGNATURE_BYTES } from './limits.js';
 import { refusalToWire, refused, succeeded } from './refusal.js';
 import { candidateFromWire, candidateToWire, filterFromWire, filterToWire } from './session.js';
 
@@ -55,6 +55,8 @@ function questionToWire(question: InfoQuestion): WireQuestion {
       return { case: 'listExits', value: filterToWire(question.filter) };
     case 'renewal':
       return { case: 'renewal', value: renewalToWire(question.renewal) };
+    case 'rekey':
+      return { case: 'rekey', value: { sessionId: idBytes(question.session), kemKey: question.kemKey } };
   }
 }
 
@@ -64,6 +66,10 @@ function questionFromWire(wire: WireInfoRequest): InfoQuestion {
       return { kind: 'list-exits', filter: filterFromWire(wire.what.value) };
     case 'renewal':
       return { kind: 'renewal', renewal: renewalFromWire(wire.what.value) };
+    case 'rekey': {
+      const { sessionId, kemKey } = wire.what.value;
+      return { kind: 'rekey', session: session(sessionId), kemKey: bytes(kemKey, 'kem_key', KEM_KEY_BYTES) };
+    }
     case undefined:
       return unknownCase(wire, 'info_request.what');
   }
@@ -87,6 +93,8 @@ function answerToWire(answer: InfoAnswer): WireAnswer {
       return { case: 'exits', value: { exits: answer.exits.slice(0, MAX_EXITS).map(candidateToWire) } };
     case 'renewal':
       return { case: 'renewal', value: renewalResultToWire(answer.result) };
+    case 'rekeyed':
+      return { case: 'rekeyed', value: { offer: signedToWire(answer.offer) } };
   }
 }
 
@@ -103,6 +111,8 @@ function infoResultFromWire(wire: WireInfoResponse): InfoResponse['result'] {
       return succeeded({ kind: 'exits', exits: list(wire.result.value.exits, 'exits', MAX_EXITS, candidateFromWire) });
     case 'renewal':
       return succeeded({ kind: 'renewal', result: renewalResultFromWire(wire.result.value) });
+    case 'rekeyed':
+      return succeeded({ kind: 'rekeyed', offer: signedFromWire(wire.result.value.offer, 'offer') });
     case 'error':
       return refused(wire.result.value);
     case undefined:

@@ -73,6 +73,7 @@ export const exitConfig = (name: string, change: Partial<ExitConfig> = {}): Exit
   sessionCapacity: 50,
   ipv6: 'auto',
   uplinkCheck: [],
+  pq: 'prefer',
   ...change,
 });
 
@@ -84,5 +85,6 @@ export const clientConfig = (name: string, change: Partial<ClientConfig> = {}): 
   privacy: 'auto',
   standby: false,
   rotateEvery: undefined,
+  pq: 'require',
   ...change,
 });
