@@ -14,6 +14,7 @@ import type { VpndError } from '../model/errors.js';
 import type { CommandId, PeerId, SessionId } from '../model/ids.js';
 import { type Instant, instantOf } from '../model/time.js';
 import { decodeJson, encodeJson } from './json-codec.js';
+import { type AuditContents, auditOver } from './memory-audit.js';
 import { byText, checkRecord, decideRedemption, isTombstone, lowestFree } from './records.js';
 
 /** A store in memory, and what a simulation does to it. */
@@ -31,6 +32,7 @@ interface Contents {
   readonly tokens: Map<string, TokenRecord>;
   readonly members: Map<PeerId, MemberRecord>;
   readonly blocks: Map<number, PeerId>;
+  readonly audit: AuditContents;
   readonly revoked: Map<PeerId, RevocationRecord>;
   readonly list: { epoch: number; changedAt: Instant };
 }
@@ -44,6 +46,7 @@ export function openMemoryStore(): MemoryStore {
     tokens: new Map(),
     members: new Map(),
     blocks: new Map(),
+    audit: { entries: [], checkpoints: [], head: undefined, anchor: undefined },
     revoked: new Map(),
     list: { epoch: 0, changedAt: instantOf(0) },
   });
@@ -68,6 +71,8 @@ function over(contents: Contents): MemoryStore {
     ledger: ledgerOver(contents, reading, writing),
     facts: factsOver(contents, reading, writing),
     directory: directoryOver(contents, reading, writing),
+    audit: auditOver(contents.audit, reading, writing),
+    purge: () => writing(() => true),
     close,
     failWrites(error) {
       failure = error;
@@ -79,7 +84,7 @@ function over(contents: Contents): MemoryStore {
   };
 }
 
-type Guard = <T>(action: () => T) => T;
+export type Guard = <T>(action: () => T) => T;
 
 // Values are kept encoded, as on disk: nobody can change what is stored by holding on to an object.
 const freeze = encodeJson;

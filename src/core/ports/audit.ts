@@ -31,7 +31,9 @@ export type AuditCode =
   /** Entries older than the retention were removed. */
   | 'audit-pruned'
   /** Things happened that could not be recorded at the time: how many. */
-  | 'audit-gap';
+  | 'audit-gap'
+  /** The daemon found at a start that its log is not as it left it. */
+  | 'audit-broken';
 
 /** Who did it: `peer:<id>`, `supernode:<id>`, `local:uid=0`; `operator` (see the admin call before it), `daemon`, `stranger`. */
 export type AuditActor =
@@ -99,7 +101,10 @@ export interface AuditSeal {
 
 /** Where the chain is kept: rows that are added, and removed from the old end only. */
 export interface AuditStore {
-  /** In one transaction: the entries, what the chain now ends with, and checkpoints on the way. Throws as Store does. */
+  /**
+   * In one transaction: the entries, what the chain now ends with, and checkpoints on the way. Throws as Store does, and
+   * TypeError for an entry whose sequence is taken.
+   */
   append(entries: readonly AuditEntry[], head: AuditSeal, checkpoints: readonly AuditSeal[]): void;
   /** Up to `limit` entries from this sequence on, oldest first, as they are stored. */
   read(from: number, limit: number): readonly AuditEntry[];

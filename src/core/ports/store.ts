@@ -4,6 +4,7 @@ import type { CommandId, PeerId, SessionId } from '../../model/ids.js';
 import type { Revocation } from '../../model/revocation.js';
 import type { MemberRole, Region } from '../../model/role.js';
 import type { Instant } from '../../model/time.js';
+import type { AuditStore } from './audit.js';
 
 /**
  * Durable state. Every method that writes returns only when the write survives a power cut, or throws VpndError
@@ -145,6 +146,12 @@ export interface DirectoryStore {
 export interface Store {
   readonly ledger: LedgerStore;
   readonly facts: FactStore;
+  readonly audit: AuditStore;
+  /**
+   * After this nothing of what was removed is left in the files, their spare pages and logs included. False when a
+   * reader is in the way at present; to be tried again.
+   */
+  purge(): boolean;
   close(): void;
 }
 

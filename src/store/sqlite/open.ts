@@ -4,6 +4,7 @@ import Database from 'better-sqlite3';
 import type { BaseStore, Store } from '../../core/ports/store.js';
 import { VpndError } from '../../model/errors.js';
 import type { Role } from '../../model/role.js';
+import { auditStore } from './audit.js';
 import { directoryStore } from './directory.js';
 import { translating } from './errors.js';
 import { factStore } from './facts.js';
@@ -17,6 +18,8 @@ export const STORE_FILE = 'vpnd.db';
 export const STORE_FILES: readonly string[] = ['', '-wal', '-shm'].map((suffix) => STORE_FILE + suffix);
 /** How long a write waits for another process's. Writes take milliseconds. */
 const BUSY_LIMIT_MS = 5_000;
+/** The first format whose writers overwrite what they delete. */
+const OVERWRITES_SINCE = 5;
 
 export interface OpenOptions {
   /** Whose state this is; a directory made for one role is refused to another. */
@@ -31,8 +34,8 @@ export interface OpenOptions {
  * `bad-config` when the directory is another role's.
  */
 export function openStore(dir: string, options: OpenOptions): Store {
-  const { ledger, facts, close } = open(dir, options.role);
-  return { ledger, facts, close };
+  const { ledger, facts, audit, purge, close } = open(dir, options.role);
+  return { ledger, facts, audit, purge, close };
 }
 
 /** As `openStore`, with base's directory. */
@@ -52,6 +55,8 @@ function open(dir: string, role: Role): BaseStore {
       facts,
       ledger: guard(() => ledgerStore(db, guard)),
       directory: guard(() => directoryStore(db, guard)),
+      audit: guard(() => auditStore(db, guard)),
+      purge: () => guard(() => emptyLog(db)),
       close: () => guard(() => db.close()),
     };
   } catch (thrown) {
@@ -107,7 +112,10 @@ function connect(path: string, steps: readonly Migration[]): Database.Database {
   const db = new Database(path, { fileMustExist: true, timeout: BUSY_LIMIT_MS });
   try {
     chmodSync(path, 0o600);
+    const before = Number(db.pragma('user_version', { simple: true }));
     migrate(configure(db), steps);
+    // Older versions left what they deleted on spare pages.
+    if (before < OVERWRITES_SINCE) db.exec('VACUUM');
     return db;
   } catch (thrown) {
     db.close();
@@ -115,10 +123,18 @@ function connect(path: string, steps: readonly Migration[]): Database.Database {
   }
 }
 
+/** The write-ahead log holds pages as they were; TRUNCATE copies what counts into the main file, and cuts it to nothing. */
+function emptyLog(db: Database.Database): boolean {
+  const [result] = db.pragma('wal_checkpoint(TRUNCATE)') as readonly { readonly busy: number }[];
+  return result?.busy === 0;
+}
+
 function configure(db: Database.Database): Database.Database {
   db.pragma('journal_mode = WAL');
   db.pragma('synchronous = FULL');
   db.pragma('foreign_keys = ON');
+  // What is deleted is overwritten with zeros, free pages included; see emptyLog() for the log.
+  db.pragma('secure_delete = ON');
   db.pragma('trusted_schema = OFF');
   db.pragma('cell_size_check = ON');
   return db;
