@@ -202,7 +202,9 @@ export class StreamManager {
   /** Throws the refusal. */
   async #admit(connection: Connection, request: AuthRequest): Promise<void> {
     const { accepted, acceptedAt } = connection;
-    const authenticated = authenticate(request, accepted, acceptedAt, this.#options, this.#gate, this.#deps);
+    const barred = (id: PeerId) => this.#handlers.barred?.(id);
+    const deps = { ...this.#deps, barred };
+    const authenticated = authenticate(request, accepted, acceptedAt, this.#options, this.#gate, deps);
     if (!authenticated.ok) throw authenticated.error;
     const peer = authenticated.value;
     const authorized = this.#handlers.authorize?.(peer);
@@ -212,6 +214,8 @@ export class StreamManager {
 
     // Anything may have happened meanwhile: the stream broke, a newer one came, the last place was taken.
     if (connection.state.kind !== 'admitting') return;
+    const refusal = barred(peer.id);
+    if (refusal !== undefined) throw refusal;
     const older = this.#index.get(peer.id);
     if (older !== undefined && older.serial > connection.serial) throw replaced();
     this.#mustHaveRoom(peer.id);
@@ -225,6 +229,7 @@ export class StreamManager {
       supernodes: welcome.supernodes,
       addressPlan: welcome.addressPlan,
       probeToken: peer.probeToken,
+      revocations: this.#handlers.revocations?.(),
     });
     if (sent === 'sent') this.#up(connection, peer, older);
     else this.#end(connection, new VpndError('closed', 'the stream broke', { retryable: true }));

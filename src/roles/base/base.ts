@@ -5,16 +5,20 @@ import { RateLimiter } from '../../core/rate-limit.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import { keyOf, type PeerId } from '../../model/ids.js';
-import type { AuthResponse, InfoAnswer, InfoQuestion, RequestExitRegionResponse } from '../../model/messages.js';
+import type { AuthResponse, InfoAnswer, InfoQuestion, News, RequestExitRegionResponse } from '../../model/messages.js';
+import type { Revocation } from '../../model/revocation.js';
 import type { Region } from '../../model/role.js';
 import { type ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
 import { Changes } from '../common/changes.js';
+import { shutOut } from '../common/revocations.js';
 import type { RolePorts, RunningRole } from '../ports.js';
 import { AddressBlocks } from './address-blocks.js';
 import { ANNOUNCE_NEWS_AFTER, SupernodeDirectory } from './directory.js';
 import { Enrolment } from './enrolment.js';
 import type { BaseKeys } from './keys.js';
+import { Members } from './members.js';
 import { OwnCertificate } from './own-certificate.js';
+import { BaseRevocations } from './revocations.js';
 import { baseStatus } from './status.js';
 import { Tokens } from './tokens.js';
 
@@ -22,6 +26,8 @@ import { Tokens } from './tokens.js';
 const MOST_SUPERNODES = 4_096;
 /** Each is written to disk and told to everybody; draining and being back again are two. */
 const NEWS_OF_ONESELF = { perMinute: 6, burst: 6 };
+/** Lists of revocations that this base has forgotten, in parts, or is asked for. */
+const LISTS = { perMinute: 30, burst: 20 };
 
 /**
  * Starts base: enrolment, the directory of supernodes, address blocks. Resolves once it serves. Rejects with
@@ -38,11 +44,13 @@ class Base implements RunningRole {
   readonly #directory: SupernodeDirectory;
   readonly #enrolment: Enrolment;
   readonly #tokens: Tokens;
+  readonly #revocations: BaseRevocations;
   readonly #streams: StreamManager;
   readonly #changes = new Changes();
   readonly #startedAt;
   readonly #shortOfBlocks = new Set<PeerId>();
   readonly #newsLimit: RateLimiter;
+  readonly #listLimit: RateLimiter;
   #running: { readonly server: Server; readonly certificate: OwnCertificate } | undefined;
 
   readonly local: RunningRole['local'];
@@ -54,6 +62,7 @@ class Base implements RunningRole {
   ) {
     this.#startedAt = ports.clock.now();
     this.#newsLimit = new RateLimiter({ ...NEWS_OF_ONESELF, maxKeys: MOST_SUPERNODES }, ports.clock);
+    this.#listLimit = new RateLimiter({ ...LISTS, maxKeys: MOST_SUPERNODES }, ports.clock);
     this.#blocks = new AddressBlocks(config);
     this.#directory = new SupernodeDirectory(
       ports.store.facts,
@@ -64,7 +73,13 @@ class Base implements RunningRole {
       },
       ports,
     );
-    this.#enrolment = new Enrolment(config, keys, this.#directory, ports);
+    this.#revocations = new BaseRevocations(keys.identity, ports, {
+      shutOut: (peers) => this.#shutOut(peers),
+      broadcast: (news) => this.#broadcast(news),
+      changed: () => this.#changes.notify(),
+    });
+    const members = new Members(ports, this.#revocations);
+    this.#enrolment = new Enrolment(config, keys, this.#directory, this.#revocations, ports);
     this.#tokens = new Tokens({ advertise: config.advertise, caKeyHash: keys.authority.keyHash }, ports, () =>
       this.#changes.notify(),
     );
@@ -79,14 +94,21 @@ class Base implements RunningRole {
       ports,
       {
         welcome: (peer) => this.#welcome(peer),
-        connected: () => this.#streamsChanged(),
+        barred: (claimed) => this.#revocations.refusal(claimed),
+        revocations: () => this.#revocations.head,
+        connected: (peer) => {
+          for (const news of this.#revocations.greeting(peer.id, peer.revocations)) this.#tell(peer.id, news);
+          this.#streamsChanged();
+        },
         disconnected: (peer) => {
+          this.#revocations.forget(peer.id);
           this.#streamsChanged();
           this.#directory.leaves(peer.id);
         },
         info: (peer, question) => this.#info(peer, question),
         news: (peer, news) => {
-          if (news.kind === 'problem')
+          if (news.kind === 'revocations' || news.kind === 'revocations-wanted') this.#ofRevocations(peer.id, news);
+          else if (news.kind === 'problem')
             ports.log.warn(`a supernode reports: ${news.message}`, { peer_id: peer.id, code: news.code });
           else if (news.kind === 'supernode')
             // It says it all again in its next AuthRequest, so that nothing it says is forgotten.
@@ -102,11 +124,15 @@ class Base implements RunningRole {
       createToken: (request) => this.#tokens.create(request),
       listTokens: () => this.#tokens.list(),
       revokeToken: (request) => this.#tokens.revoke(request),
+      listMembers: () => members.list(),
+      revokeMember: (request) => members.revoke(request),
+      unrevokeMember: (request) => members.unrevoke(request),
     };
   }
 
   async start(): Promise<void> {
     const { config, ports, keys } = this;
+    await this.#revocations.load();
     const certificate = await OwnCertificate.issue(keys.authority, config.certificateTtl, ports, () =>
       this.#running?.server.renewed(),
     );
@@ -121,7 +147,10 @@ class Base implements RunningRole {
           this.#changes.notify();
           return response;
         },
-        renewMembership: (request, context) => this.#enrolment.renewByCall(request, context),
+        renewMembership: (request, context) => {
+          this.#mayCall(context);
+          return this.#enrolment.renewByCall(request, context);
+        },
         requestExitRegion: ({ region }, context) => this.#exitRegion(region, context),
       },
     });
@@ -212,6 +241,51 @@ class Base implements RunningRole {
     };
   }
 
+  #shutOut(peers: readonly Revocation[]): void {
+    for (const { peer, kind } of peers) {
+      if (kind === 'supernode') this.#unpublish(peer);
+      this.#streams.disconnect(peer, shutOut(peer));
+    }
+  }
+
+  #unpublish(supernode: PeerId): void {
+    try {
+      this.#directory.forget(supernode);
+    } catch (err) {
+      // A restart finds it shut out, and does not publish it.
+      this.ports.log.warn('a banned supernode stays on record', { peer_id: supernode, err });
+    }
+  }
+
+  /** What a supernode says about lists of revocations: rarely anything, so it is not to say it often. */
+  #ofRevocations(from: PeerId, news: Extract<News, { kind: 'revocations' | 'revocations-wanted' }>): void {
+    if (!this.#listLimit.allow(from)) return;
+    if (news.kind === 'revocations-wanted') {
+      for (const part of this.#revocations.whole()) this.#tell(from, part);
+      return;
+    }
+    this.#revocations.take(from, news.change).then(
+      (answers) => {
+        for (const answer of answers) this.#tell(from, answer);
+      },
+      (err: unknown) => this.ports.log.error('a list of revocations was not taken back', { peer_id: from, err }),
+    );
+  }
+
+  #tell(supernode: PeerId, news: News): boolean {
+    return this.#streams.send(supernode, { kind: 'event', news }) === 'sent';
+  }
+
+  #broadcast(news: News): number {
+    return this.#streams.byRole('supernode').filter(({ id }) => this.#tell(id, news)).length;
+  }
+
+  /** A certificate outlives the ban of its supernode by a day; base does not look at it any more. */
+  #mayCall({ certified }: UnaryContext): void {
+    const refusal = certified === undefined ? undefined : this.#revocations.refusal(certified);
+    if (refusal !== undefined) throw refusal;
+  }
+
   #streamsChanged(): void {
     this.#directory.changed();
     this.#changes.notify();
@@ -240,6 +314,7 @@ class Base implements RunningRole {
       connected: this.#streams.byRole('supernode'),
       regions: this.#directory.regions(),
       shortOfBlocks: this.#shortOfBlocks.size,
+      revocations: this.#revocations,
     });
   }
 }

@@ -73,6 +73,13 @@ export class SupernodeDirectory {
     this.#seen.set(info.id, seen);
   }
 
+  /** It was shut out: published no more, at once. Throws what the store throws, and it is published no more all the same. */
+  forget(id: PeerId): void {
+    if (!this.#seen.delete(id)) return;
+    this.changed(ms(0));
+    this.#facts.remove(FACTS + id);
+  }
+
   leaves(id: PeerId): void {
     const seen = this.#seen.get(id);
     if (seen !== undefined) this.saw(seen.info);

@@ -12,6 +12,7 @@ import { type Instant, type Millis, minutes, plus, since } from '../../model/tim
 import type { RolePorts } from '../ports.js';
 import type { SupernodeDirectory } from './directory.js';
 import type { BaseKeys } from './keys.js';
+import type { BaseRevocations } from './revocations.js';
 
 /** Memberships hold for nodes whose clock is a little slow, too. */
 const BACKDATED: Millis = minutes(10);
@@ -29,6 +30,7 @@ export class Enrolment {
     private readonly options: { readonly membershipTtl: Millis; readonly certificateTtl: Millis },
     private readonly keys: BaseKeys,
     private readonly directory: SupernodeDirectory,
+    private readonly revocations: Pick<BaseRevocations, 'epoch' | 'refusal'>,
     private readonly ports: RolePorts<BaseStore>,
   ) {
     this.#strangers = new RateLimiter(PER_ADDRESS, ports.clock);
@@ -48,7 +50,7 @@ export class Enrolment {
     this.#signed(peer, enrolSigningInput(request), request.signature);
 
     const { directory } = this.ports.store;
-    if ((await directory.member(peer))?.revokedAt !== undefined) throw revoked(peer);
+    this.#admitted(peer);
     const secretHash = hashTokenSecret(this.ports.crypto, request.tokenSecret);
     const outcome = await directory.redeem(secretHash, { peer, role, region }, this.ports.clock.now());
     if (!outcome.ok) throw tokenRefused(outcome.error);
@@ -78,10 +80,12 @@ export class Enrolment {
 
   /** The member behind an id. Rejects with not-enrolled, revoked. */
   async member(peer: PeerId): Promise<MemberRecord> {
+    this.#admitted(peer);
     const member = await this.ports.store.directory.member(peer);
     if (member === undefined)
       throw new VpndError('not-enrolled', `${shortId(peer)} is no member of this overlay; enrol it with a join token`);
-    if (member.revokedAt !== undefined) throw revoked(peer);
+    // It may have been shut out while the store answered.
+    this.#admitted(peer);
     return member;
   }
 
@@ -103,7 +107,7 @@ export class Enrolment {
       pool: member.pool,
       notBefore: (now - BACKDATED) as Instant,
       notAfter: plus(now, this.options.membershipTtl),
-      epoch: this.ports.store.facts.get<number>('revocation/epoch') ?? 0,
+      epoch: this.revocations.epoch,
     });
   }
 
@@ -111,6 +115,11 @@ export class Enrolment {
     if (csr.length === 0) return '';
     const subject = { kind: 'supernode', id: member.peer } as const;
     return this.keys.authority.issue(csr, subject, this.ports.clock.now(), this.options.certificateTtl);
+  }
+
+  #admitted(peer: PeerId): void {
+    const refusal = this.revocations.refusal(peer);
+    if (refusal !== undefined) throw refusal;
   }
 
   /** First of all, before any signature is checked or the store is asked. */
@@ -134,14 +143,12 @@ export class Enrolment {
   }
 }
 
-const revoked = (peer: PeerId): VpndError =>
-  new VpndError('revoked', `${shortId(peer)} was shut out of this overlay by its operator`);
-
 const TOKEN_REFUSALS: Readonly<Record<Extract<Redemption, { ok: false }>['error'], string>> = {
   'bad-token': 'base does not know this join token; was it made by this base?',
   'token-expired': 'this join token has expired; ask for a new one',
   'token-used': 'this join token has been used up; ask for a new one',
   'token-revoked': 'this join token was revoked; ask for a new one',
+  revoked: 'this node was shut out of this overlay by its operator',
   'wrong-role': 'this join token is for another role; ask for one for this role',
   'wrong-region': 'this join token is for another region; leave --region out or ask for one for this region',
 };

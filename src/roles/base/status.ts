@@ -10,6 +10,7 @@ import type { Instant } from '../../model/time.js';
 import type { ConnectedPeer } from '../../transport/stream-manager.js';
 import type { RolePorts } from '../ports.js';
 import type { BaseKeys } from './keys.js';
+import type { BaseRevocations } from './revocations.js';
 
 /** What the status is put together from. */
 export interface StatusSources {
@@ -23,6 +24,7 @@ export interface StatusSources {
   readonly regions: readonly Region[];
   /** Supernodes that were leased fewer address blocks than they need. */
   readonly shortOfBlocks: number;
+  readonly revocations: Pick<BaseRevocations, 'epoch' | 'count' | 'problem'>;
 }
 
 export async function baseStatus(sources: StatusSources): Promise<MessageInitShape<typeof NodeStatusSchema>> {
@@ -57,6 +59,7 @@ export async function baseStatus(sources: StatusSources): Promise<MessageInitSha
       ...(config.advertise.length === 0
         ? ['no join token can be made: base does not know its address; start it with --advertise <host:port>']
         : []),
+      ...(sources.revocations.problem === undefined ? [] : [sources.revocations.problem]),
       ...(sources.shortOfBlocks > 0
         ? [
             `the address pools are used up: ${sources.shortOfBlocks} supernodes have fewer inner addresses than sessions`,
@@ -70,6 +73,8 @@ export async function baseStatus(sources: StatusSources): Promise<MessageInitSha
       pool_ipv4: config.poolIpv4,
       pool_ipv6: config.poolIpv6,
       members: String(members),
+      revoked: String(sources.revocations.count),
+      revocation_epoch: String(sources.revocations.epoch),
       supernodes: String(supernodes.length),
       exits: String(exits.length),
       clients: String(clients.length),

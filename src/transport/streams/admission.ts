@@ -5,7 +5,7 @@ import type { Crypto } from '../../core/ports/crypto.js';
 import type { AcceptedStream } from '../../core/ports/network.js';
 import type { Random } from '../../core/ports/random.js';
 import { VpndError } from '../../model/errors.js';
-import { shortId } from '../../model/ids.js';
+import { type PeerId, shortId } from '../../model/ids.js';
 import type { AuthRequest } from '../../model/messages.js';
 import { err, ok, type Result } from '../../model/result.js';
 import type { Instant } from '../../model/time.js';
@@ -20,6 +20,7 @@ interface Deps {
   readonly random: Random;
   readonly crypto: Crypto;
   readonly statements: Statements;
+  readonly barred?: ((claimed: PeerId) => VpndError | undefined) | undefined;
 }
 
 /** From an AuthRequest to an authenticated peer. What limits strangers comes before what costs a signature check. */
@@ -34,6 +35,9 @@ export function authenticate(
   const { ip } = accepted.stream.remote;
   const claimed = claimedPeer(request.membership);
   if (claimed === undefined) return err(new VpndError('bad-membership', 'the membership cannot be read'));
+  // The key is what is compared, however the membership around it is written; no signature makes it another's.
+  const barred = deps.barred?.(claimed);
+  if (barred !== undefined) return err(barred);
   if (!gate.allowPeer(claimed, ip)) {
     return err(
       new VpndError('rate-limited', `too many attempts to connect as ${shortId(claimed)}`, { retryable: true }),
@@ -69,6 +73,7 @@ export function authenticate(
     capabilities: request.capabilities,
     sessions: request.sessions,
     supernode: request.supernode,
+    revocations: request.revocations,
     latency: undefined,
     load: request.supernode?.load,
     since: now,

@@ -28,6 +28,8 @@ export interface ConnectedPeer {
   readonly sessions: readonly SessionDigest[];
   /** Of supernodes, and nobody else. */
   readonly supernode: SupernodeInfo | undefined;
+  /** The list of revocations it said it held, not checked. */
+  readonly revocations: Signed | undefined;
   /** The last round trip; undefined before the first heartbeat. */
   readonly latency: Millis | undefined;
   /** As last reported. */
@@ -50,6 +52,10 @@ export interface StreamHandlers {
   datagrams?(peer: ConnectedPeer, session: SessionId, packets: readonly Bytes[]): void;
   /** What this supervisor adds to AuthResponse. */
   welcome(peer: ConnectedPeer): Promise<Pick<AuthResponse, 'supernodes' | 'addressPlan'>>;
+  /** Asked before anything else is looked at, and again before the stream is up: who was shut out gets no further. */
+  barred?(claimed: PeerId): VpndError | undefined;
+  /** The list of revocations that this supervisor holds, for AuthResponse. */
+  revocations?(): Signed | undefined;
   /** A last word after authentication: revoked, full (with the next candidates in its details). */
   authorize?(peer: ConnectedPeer): Result<void, VpndError>;
 }
