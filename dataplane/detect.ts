@@ -18,11 +18,19 @@ const TUN_DEVICE = (10 << 8) | 200;
 
 /** Whether this process may change interfaces, routes and nftables. */
 export async function checkRoot(status: () => string = readStatus): Promise<CheckResult> {
-  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(status())?.[1];
-  if (effective !== undefined && (BigInt(`0x${effective}`) & NET_ADMIN) !== 0n) return ok('may change networks');
+  if (has(status(), 'CapEff')) return ok('may change networks');
   return err(
     new VpndError('no-root', 'vpnd changes interfaces and nftables: run it as root, or give it CAP_NET_ADMIN'),
   );
+}
+
+/** Whether the programs that this process starts may, too: root's do, others' by ambient capabilities (capabilities(7)). */
+export const programsInherit = (status: () => string = readStatus): boolean =>
+  /^Uid:\s+\d+\s+0\s/m.test(status()) || has(status(), 'CapAmb');
+
+function has(status: string, set: 'CapEff' | 'CapAmb'): boolean {
+  const found = new RegExp(`^${set}:\\s*([0-9a-f]+)$`, 'm').exec(status)?.[1];
+  return found !== undefined && (BigInt(`0x${found}`) & NET_ADMIN) !== 0n;
 }
 
 const readStatus = (): string => readFileSync('/proc/self/status', 'utf8');
@@ -58,7 +66,10 @@ export async function checkTun(path = '/dev/net/tun'): Promise<CheckResult> {
     }
     return ok(path);
   } catch (cause) {
-    const message = `${path} cannot be opened: load it (modprobe tun), or give the container the device /dev/net/tun`;
+    const isClosed = (cause as NodeJS.ErrnoException).code === 'EACCES';
+    const message = isClosed
+      ? `${path} cannot be opened: permission denied; chmod 666 ${path} (the kernel asks for CAP_NET_ADMIN all the same)`
+      : `${path} cannot be opened: load it (modprobe tun), or give the container the device /dev/net/tun`;
     return err(new VpndError('no-tun', message, { cause }));
   }
 }

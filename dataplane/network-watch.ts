@@ -7,7 +7,7 @@ import type { NetworkState, NetworkWatch } from '../src/core/ports/network-watch
 import { toVpndError } from '../src/model/errors.js';
 import { type Millis, ms, seconds } from '../src/model/time.js';
 import { networkStateOf } from './network-state.js';
-import { createRunner, missingTool, type Runner, TOOL_DIRECTORIES } from './run.js';
+import { cleanEnvironment, createRunner, missingTool, type Runner, TOOL_DIRECTORIES } from './run.js';
 
 export interface NetworkWatchOptions {
   readonly clock: Pick<Clock, 'after' | 'monotonic'>;
@@ -101,7 +101,7 @@ class Watch implements OpenNetworkWatch {
     const startedAt = this.options.clock.monotonic();
     const child = spawn(this.path, ['monitor', 'link', 'address', 'route', 'label'], {
       cwd: '/',
-      env: { PATH: TOOL_DIRECTORIES.join(':'), LC_ALL: 'C' },
+      env: cleanEnvironment(),
       stdio: ['ignore', 'pipe', 'ignore'],
     });
     if (this.#child === undefined) process.once('exit', this.#kill);

@@ -26,6 +26,13 @@ export const TOOL_DIRECTORIES: readonly string[] = [
   '/bin',
 ];
 
+/** Absolute path of a program in those directories, or undefined. */
+export const findProgram = (name: string, directories = TOOL_DIRECTORIES): string | undefined =>
+  directories.map((directory) => `${directory}/${name}`).find(isExecutable);
+
+/** All that a program is given of an environment: the daemon's may hold a join token, and LD_PRELOAD must not matter. */
+export const cleanEnvironment = (): Record<string, string> => ({ PATH: TOOL_DIRECTORIES.join(':'), LC_ALL: 'C' });
+
 /** How long a tool may take before it is killed and counts as failed. */
 const TIMEOUT: Millis = seconds(10);
 export interface RunOptions {
@@ -48,7 +55,7 @@ export function createRunner(directories: readonly string[] = TOOL_DIRECTORIES, 
   const find = (tool: Tool): string | undefined => {
     const known = found.get(tool);
     if (known !== undefined) return known;
-    const path = directories.map((directory) => `${directory}/${tool}`).find(isExecutable);
+    const path = findProgram(tool, directories);
     if (path !== undefined) found.set(tool, path);
     return path;
   };
@@ -57,8 +64,7 @@ export function createRunner(directories: readonly string[] = TOOL_DIRECTORIES, 
     async run(tool, args, options = {}) {
       const path = find(tool);
       if (path === undefined) throw missingTool(tool);
-      // Nothing of the daemon's environment: it may hold a join token, and PATH or LD_PRELOAD must not matter.
-      const env = { PATH: TOOL_DIRECTORIES.join(':'), LC_ALL: 'C' };
+      const env = cleanEnvironment();
       const { input, timeout = TIMEOUT } = options;
       return outputOf(tool, await start({ path, args, env, input, timeoutMs: timeout }));
     },

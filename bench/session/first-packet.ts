@@ -27,7 +27,7 @@ export async function benchFirstPacket(
   sessions: number,
 ): Promise<Result<FirstPacketSummary>> {
   const nodes = overlay.nodes;
-  const before = nodes.map((node) => cpuTime(node.process.pid));
+  const before = nodes.map((node) => cpuTime(node.pid));
   const measured: FirstPacket[] = [];
   const failures: string[] = [];
   for (let asked = 0; asked < sessions; asked += AT_A_TIME) {
@@ -39,7 +39,7 @@ export async function benchFirstPacket(
     await overlay.client.cli('down');
   }
   const cpu = nodes.map((node, i) => {
-    const after = cpuTime(node.process.pid);
+    const after = cpuTime(node.pid);
     const ms = (from: number, to: number) => ((to - from) * 1000) / sessions;
     return {
       node: node.name,

@@ -101,7 +101,7 @@ interface Watched<T> {
 
 async function watch<T>({ a, b }: Overlay, during: () => Promise<T>): Promise<Watched<T>> {
   const used = (node: OverlayNode) => {
-    const { own, children } = cpuTime(node.process.pid);
+    const { own, children } = cpuTime(node.pid);
     return own + children;
   };
   const nodes = [a, b];

@@ -33,11 +33,11 @@ export async function thawMachine(node: OverlayNode): Promise<void> {
 
 /** The daemon alone stands still; user-space WireGuard goes on. */
 export function freezeDaemon(node: OverlayNode): void {
-  node.process.kill('SIGSTOP');
+  process.kill(node.pid, 'SIGSTOP');
 }
 
 export function thawDaemon(node: OverlayNode): void {
-  node.process.kill('SIGCONT');
+  process.kill(node.pid, 'SIGCONT');
 }
 
 function carriesTunnelsInUserSpace(node: OverlayNode): boolean {

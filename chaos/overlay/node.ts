@@ -1,4 +1,7 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type LocalApi, localClient } from '../../src/transport/local-api-client.js';
 import type { Host, RunResult, Spawned } from '../lab/index.js';
@@ -49,6 +52,17 @@ export class OverlayNode {
     return this.#process;
   }
 
+  /**
+   * The daemon's own process id: `process` is what root started, which stays in front of the daemon where that is another
+   * user. Throws before the daemon has opened its state directory.
+   */
+  get pid(): number {
+    const pid = Number(readFileSync(join(this.stateDir, 'vpnd.pid'), 'utf8'));
+    const front = this.process.pid;
+    if (pid !== front && parentOf(pid) !== front) throw new Error(`${this.name} has not come so far`);
+    return pid;
+  }
+
   /** How this daemon is started, for people to read; a join token goes in by a file. */
   get commandLine(): string[] {
     return [this.role, '--state-dir', this.stateDir, ...this.#args];
@@ -69,8 +83,10 @@ export class OverlayNode {
 
   /** `kill -9`: nothing is said, nothing is cleaned. */
   async crash(): Promise<void> {
-    this.process.kill('SIGKILL');
+    const { pid } = this;
+    process.kill(pid, 'SIGKILL');
     await this.process.exited;
+    while (existsSync(`/proc/${pid}`)) await pause(1);
   }
 
   /** SIGTERM; answers with what the daemon said on its way out. */
@@ -94,5 +110,40 @@ export class OverlayNode {
   }
 }
 
-/** The argument vector of the real binary. */
-export const vpnd = (...argv: readonly string[]): string[] => [process.execPath, BINARY, ...argv];
+/**
+ * The argument vector of the real binary. Daemons become a user without a name, so that no lab leaves one on the machine;
+ * where the checkout is not for everybody to read, they stay root.
+ */
+export function vpnd(...argv: readonly string[]): string[] {
+  const [role = '', next = '--'] = argv;
+  const isDaemon = DAEMONS.includes(role) && next.startsWith('--');
+  const all = isDaemon ? [role, '--user', labUser(), ...argv.slice(1)] : argv;
+  return [process.execPath, BINARY, ...all];
+}
+
+const DAEMONS: readonly string[] = ['base', 'supernode', 'exit', 'client'] satisfies OverlayRole[];
+/** Nobody's, on any machine that follows the usual ranges. */
+export const LAB_UID = 64123;
+let user: string | undefined;
+
+/** Whom daemons of labs become, for `--user`. */
+export function labUser(): string {
+  const as = ['--reuid', `${LAB_UID}`, '--regid', `${LAB_UID}`, '--clear-groups', 'test', '-r', BINARY];
+  try {
+    if (user === undefined) execFileSync('setpriv', as, { stdio: 'ignore' });
+    user ??= String(LAB_UID);
+  } catch {
+    user = 'root';
+  }
+  return user;
+}
+
+/** Undefined for a process that is gone. Field 4 of /proc/<pid>/stat (proc(5)). */
+function parentOf(pid: number): number | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,12 +1,13 @@
 import { type Command, Option as Flag } from 'commander';
 import { loadRawConfig } from '../config/load.js';
-import { flagOf, type Option, type OptionTable } from '../config/option.js';
+import { flagOf, type Option, type OptionTable, variableOf } from '../config/option.js';
 import { OPTIONS } from '../config/options.js';
 import { parseConfig } from '../config/parse.js';
 import type { DaemonConfig } from '../config/types.js';
 import { VpndError } from '../model/errors.js';
 import type { Role } from '../model/role.js';
-import type { Io } from './io.js';
+import { rememberingReader, takeHandover } from './handover.js';
+import type { ExitStatus, Io } from './io.js';
 
 const ABOUT: Record<
   Role,
@@ -41,7 +42,7 @@ const ABOUT: Record<
 };
 
 /** The command that runs a role; answered so that others can stand below it. */
-export function daemonCommand(program: Command, role: Role, io: Io): Command {
+export function daemonCommand(program: Command, role: Role, io: Io, outcome: { status: ExitStatus }): Command {
   const { summary, description, examples } = ABOUT[role];
   const command = program.command(role).summary(summary).description(description);
   command.option('--config <file>', `configuration file in TOML (default: /etc/vpnd/${role}.toml where it exists)`);
@@ -58,17 +59,37 @@ export function daemonCommand(program: Command, role: Role, io: Io): Command {
     `\nEvery flag is also a variable (--log-level: VPND_LOG_LEVEL) and a key of the configuration file (log-level).\n\nExamples:\n${shown}`,
   );
   command.action(async (given: Readonly<Record<string, unknown>>) => {
-    const config = configFrom(role, flags, given, io.env);
-    // Children (nft, wg) inherit the environment, and anybody may read theirs.
-    delete io.env.VPND_JOIN;
+    const handed = takeHandover(io.env);
+    const reader = rememberingReader(handed?.files);
+    const config = configFrom(role, flags, given, { ...io.env, ...handed?.env }, reader.read);
+    const secrets = secretsOf(role, io.env);
     if (given.check === true) {
       io.out(`the configuration of vpnd ${role} is good\n`);
       return;
     }
+    const { becomeUser } = await import('./become-user.js');
+    const status = await becomeUser(config, io, { files: reader.files, env: secrets });
+    if (status !== undefined) {
+      outcome.status = status === 0 || status === 2 ? status : 1;
+      return;
+    }
     const { runDaemon } = await import('./run-daemon.js');
-    await runDaemon(config, io);
+    await runDaemon(config, io, () => handed?.started());
   });
   return command;
+}
+
+/** The variables with secrets, which leave the environment: it can be looked at as long as the process lives. */
+function secretsOf(role: Role, env: NodeJS.ProcessEnv): Readonly<Record<string, string>> {
+  const secrets: Record<string, string> = {};
+  for (const option of Object.values(OPTIONS[role] as OptionTable)) {
+    const name = variableOf(option);
+    const value = env[name];
+    if (!option.secret || value === undefined) continue;
+    secrets[name] = value;
+    delete env[name];
+  }
+  return secrets;
 }
 
 function flagFor(option: Option<unknown>): Flag {
@@ -86,6 +107,7 @@ function configFrom(
   flags: ReadonlyMap<Option<unknown>, Flag>,
   given: Readonly<Record<string, unknown>>,
   env: NodeJS.ProcessEnv,
+  read: (path: string) => string,
 ): DaemonConfig {
   const texts: Record<string, string> = {};
   for (const [option, flag] of flags) {
@@ -94,7 +116,7 @@ function configFrom(
     else if (typeof value === 'string') texts[option.name] = value;
   }
   const file = typeof given.config === 'string' ? given.config : undefined;
-  const raw = loadRawConfig(role, texts, file, env);
+  const raw = loadRawConfig(role, texts, file, env, read);
   if (!raw.ok) throw raw.error;
   const config = parseConfig(role, raw.value);
   if (!config.ok) throw new VpndError('bad-config', config.error.message, { cause: config.error });

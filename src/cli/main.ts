@@ -49,7 +49,7 @@ function build(io: Io, outcome: { status: ExitStatus }): Command {
       '\nExamples:\n  vpnd client --join-file token   run the client, enrolling at the first start\n  vpnd up --region eu             go online through an exit in eu\n  vpnd status                     see what happens\n  vpnd doctor                     see what is missing on this machine',
     );
   for (const role of ROLES) {
-    const command = daemonCommand(program, role, io);
+    const command = daemonCommand(program, role, io, outcome);
     if (role === 'supernode') drainCommand(command, io, outcome);
   }
   upCommand(program, io);

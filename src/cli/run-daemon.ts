@@ -30,7 +30,7 @@ import { udpDatagrams } from '../transport/udp.js';
 import { udpSockets } from '../transport/udp-sockets.js';
 import type { Io } from './io.js';
 import { type Lifecycle, lifecycle, type StopReport, watchSignals } from './lifecycle.js';
-import { requirePrivileges } from './privileges.js';
+import { requireCapabilities } from './privileges.js';
 import {
   type ForwardingConfig,
   openDataPlane,
@@ -41,11 +41,12 @@ import {
 } from './start-role.js';
 import { softwareVersion } from './version.js';
 
-/** Runs a daemon in the foreground until a signal stops it. Rejects with what kept it from starting. */
-export async function runDaemon(config: DaemonConfig, io: Io): Promise<void> {
-  if (config.role !== 'base' && config.dataplane !== 'memory') {
-    await requirePrivileges(`vpnd ${config.role}`, ' (--dataplane memory forwards nothing and needs neither)');
-  }
+/**
+ * Runs a daemon in the foreground until a signal stops it. Rejects with what kept it from starting; `hasStarted` is called
+ * when nothing did.
+ */
+export async function runDaemon(config: DaemonConfig, io: Io, hasStarted: () => void = () => {}): Promise<void> {
+  await requireCapabilities(config);
   process.umask(0o077);
   const log = openLog({
     level: config.logLevel,
@@ -71,6 +72,10 @@ export async function runDaemon(config: DaemonConfig, io: Io): Promise<void> {
     const role = await Promise.race([started, signals.first.then(() => undefined)]);
     if (role === undefined) log.info('stopping before the start was complete');
     else {
+      if (process.geteuid?.() === 0) {
+        log.warn('runs as root: whoever breaks into this daemon has the whole machine; leave --user root out');
+      }
+      hasStarted();
       announce(role, config, io, signals.first, log);
       await signals.first;
       log.info('stopping');

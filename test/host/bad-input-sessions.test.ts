@@ -142,7 +142,7 @@ await t.test('daemons', async (t) => {
     host: client.host,
     argv: [...client.commandLine, ...other],
     status: 1,
-    says: [new RegExp(`in use by another vpnd \\(pid ${client.process.pid}\\)`), /state directory of its own/],
+    says: [new RegExp(`in use by another vpnd \\(pid ${client.pid}\\)`), /state directory of its own/],
   });
   t.match(await client.json('status'), { upstream: { state: 'up' } }, 'the first one goes on');
 

@@ -362,7 +362,8 @@ t.test('a daemon says when it is ready, answers, and ends in order at SIGTERM', 
   const state = join(dir, 'base-state');
   const listen = `127.0.0.1:${await freePort()}`;
   const metrics = `127.0.0.1:${await freePort()}`;
-  const args = ['base', '--listen', listen, '--metrics', metrics, '--state-dir', state];
+  // Where root runs this, no user is made on this machine.
+  const args = ['base', '--user', 'root', '--listen', listen, '--metrics', metrics, '--state-dir', state];
   const child = spawn(process.execPath, [BIN, ...args], { env: { PATH: '/usr/bin:/bin' } });
   t.teardown(() => child.kill('SIGKILL'));
   const ended = new Promise<number | null>((resolve) => child.on('close', (status) => resolve(status)));
@@ -398,7 +399,8 @@ t.test('a daemon says when it is ready, answers, and ends in order at SIGTERM', 
   const second = await spawned(args);
   t.match(second, { status: 1, err: /is in use by another vpnd \(pid \d+\)/ });
   t.match(second.err, oneLine);
-  const elsewhere = await spawned(['base', '--listen', listen, '--metrics', 'off', '--state-dir', join(dir, 'other')]);
+  const others = ['--user', 'root', '--metrics', 'off', '--state-dir', join(dir, 'other')];
+  const elsewhere = await spawned(['base', '--listen', listen, ...others]);
   t.match(elsewhere, { status: 1, err: oneLine });
 
   child.kill('SIGTERM');
