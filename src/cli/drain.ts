@@ -57,12 +57,14 @@ export function drainCommand(supernode: Command, io: Io, outcome: { status: Exit
 }
 
 /** `vpnd supernode --egress drain` would start nothing and drain without a word about the flag. */
-function refuseDaemonFlags(command: Command): void {
+export function refuseDaemonFlags(command: Command): void {
   const daemon = command.parent;
   const given = Object.keys(daemon?.opts() ?? {}).find((name) => daemon?.getOptionValueSource(name) === 'cli');
   if (given === undefined) return;
   const flag = daemon?.options.find((option) => option.attributeName() === given)?.long ?? given;
-  throw new UsageError(`${flag} before \`drain\` is for running a supernode; flags of the drain stand after it`);
+  throw new UsageError(
+    `${flag} before \`${command.name()}\` is for running a supernode; flags of \`${command.name()}\` stand after it`,
+  );
 }
 
 const jsonLine = (progress: DrainProgress): string =>

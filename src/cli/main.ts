@@ -8,7 +8,9 @@ import { drainCommand } from './drain.js';
 import { eventsCommand } from './events.js';
 import { exitsCommand } from './exits.js';
 import { type ExitStatus, type Io, processIo, reportFailure } from './io.js';
+import { membersCommand } from './members.js';
 import { pathCommand } from './path.js';
+import { banCommands, revokeCommands } from './revoke.js';
 import { rotateCommand } from './rotate.js';
 import { statusCommand } from './status.js';
 import { tokenCommand } from './token.js';
@@ -50,7 +52,9 @@ function build(io: Io, outcome: { status: ExitStatus }): Command {
     );
   for (const role of ROLES) {
     const command = daemonCommand(program, role, io, outcome);
-    if (role === 'supernode') drainCommand(command, io, outcome);
+    if (role !== 'supernode') continue;
+    drainCommand(command, io, outcome);
+    banCommands(command, io);
   }
   upCommand(program, io);
   downCommand(program, io);
@@ -60,6 +64,8 @@ function build(io: Io, outcome: { status: ExitStatus }): Command {
   pathCommand(program, io);
   exitsCommand(program, io);
   tokenCommand(program, io);
+  membersCommand(program, io);
+  revokeCommands(program, io);
   doctorCommand(program, io, outcome);
   cleanCommand(program, io);
   for (const command of withDescendants(program)) {

@@ -10,7 +10,7 @@ import { roleName } from './status-text.js';
 import { moment, plain, table } from './text.js';
 import { check } from './up.js';
 
-interface BaseChoice {
+export interface BaseChoice {
   readonly socket?: string;
   readonly stateDir?: string;
   readonly json?: boolean;
@@ -28,7 +28,7 @@ interface CreateOptions extends BaseChoice {
 const WIRE = { supernode: WireRole.SUPERNODE, exit: WireRole.EXIT, client: WireRole.CLIENT } as const;
 
 /** base's daemon; --role says here whom a token is for. */
-const withBaseChoice = (command: Command): Command =>
+export const withBaseChoice = (command: Command): Command =>
   command
     .option('--socket <path>', 'unix socket of base')
     .option('--state-dir <dir>', 'state directory of base')

@@ -93,7 +93,8 @@ export interface SelfDescription {
   readonly capabilities: Capabilities;
   readonly sessions: readonly SessionDigest[];
   readonly supernode: SupernodeInfo | undefined;
-  readonly revocations: Signed | undefined;
+  /** The list of revocations that it holds. */
+  readonly revocations?: Signed | undefined;
 }
 
 /** The server as the peer sees it. */
@@ -133,6 +134,7 @@ export function makeAuthRequest(
     timestamp: now,
     signature,
     ...self,
+    revocations: self.revocations,
   };
 }
 

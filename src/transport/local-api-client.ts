@@ -9,15 +9,19 @@ import {
   type DrainRequestSchema,
   type ExitSummary,
   type ListExitsRequestSchema,
+  type ListMembersResponse,
   LocalBase,
   LocalClient,
   LocalNode,
   LocalSupernode,
   type NodeEvent,
   type NodeStatus,
+  type RevokeMemberRequestSchema,
+  type RevokeMemberResponse,
   type RotateRequestSchema,
   type SetPathRequestSchema,
   type TokenSummary,
+  type UnrevokeMemberRequestSchema,
   type UpRequestSchema,
 } from '../gen/vpnd/v1/admin_pb.js';
 import { fromConnectError } from './local-api-errors.js';
@@ -47,6 +51,9 @@ export interface LocalApi {
   createToken(request: MessageInitShape<typeof CreateTokenRequestSchema>): Promise<CreateTokenResponse>;
   listTokens(): Promise<readonly TokenSummary[]>;
   revokeToken(tokenId: string): Promise<void>;
+  listMembers(): Promise<ListMembersResponse>;
+  revokeMember(request: MessageInitShape<typeof RevokeMemberRequestSchema>): Promise<RevokeMemberResponse>;
+  unrevokeMember(request: MessageInitShape<typeof UnrevokeMemberRequestSchema>): Promise<RevokeMemberResponse>;
 }
 
 /** Longer than any answer that does not wait for the network. */
@@ -94,5 +101,8 @@ export function localClient(socket: string): LocalApi {
     revokeToken: async (tokenId) => {
       await asVpnd(base.revokeToken({ tokenId }, soon));
     },
+    listMembers: () => asVpnd(base.listMembers({}, soon)),
+    revokeMember: (request) => asVpnd(base.revokeMember(request, soon)),
+    unrevokeMember: (request) => asVpnd(base.unrevokeMember(request, soon)),
   };
 }

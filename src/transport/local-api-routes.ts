@@ -101,6 +101,15 @@ export function localRoutes(
           await revoke(request);
           return {};
         }),
+      listMembers: () => answer('members', 'base', h.listMembers?.bind(h), (list) => list()),
+      revokeMember: (request) =>
+        answer(request.supernode ? 'supernode ban' : 'revoke', 'base', h.revokeMember?.bind(h), (revoke) =>
+          revoke(request),
+        ),
+      unrevokeMember: (request) =>
+        answer(request.supernode ? 'supernode unban' : 'unrevoke', 'base', h.unrevokeMember?.bind(h), (unrevoke) =>
+          unrevoke(request),
+        ),
     });
   };
 }

@@ -7,11 +7,15 @@ import type {
   DrainRequest,
   ListExitsRequest,
   ListExitsResponseSchema,
+  ListMembersResponseSchema,
   ListTokensResponseSchema,
   NodeStatusSchema,
+  RevokeMemberRequest,
+  RevokeMemberResponseSchema,
   RevokeTokenRequest,
   RotateRequest,
   SetPathRequest,
+  UnrevokeMemberRequest,
   UpRequest,
 } from '../gen/vpnd/v1/admin_pb.js';
 import type { NodeEvent } from '../model/event.js';
@@ -37,4 +41,7 @@ export interface LocalHandlers {
   createToken?(request: CreateTokenRequest): Promise<MessageInitShape<typeof CreateTokenResponseSchema>>;
   listTokens?(): Promise<MessageInitShape<typeof ListTokensResponseSchema>>;
   revokeToken?(request: RevokeTokenRequest): Promise<void>;
+  listMembers?(): Promise<MessageInitShape<typeof ListMembersResponseSchema>>;
+  revokeMember?(request: RevokeMemberRequest): Promise<MessageInitShape<typeof RevokeMemberResponseSchema>>;
+  unrevokeMember?(request: UnrevokeMemberRequest): Promise<MessageInitShape<typeof RevokeMemberResponseSchema>>;
 }

@@ -29,6 +29,7 @@ import type {
   UnaryCalls,
   UnaryName,
 } from '../../src/model/messages.js';
+import type { Revocation, RevocationChange, RevocationKind } from '../../src/model/revocation.js';
 import type { Country, MemberRole, Path, Privacy, Region } from '../../src/model/role.js';
 import type { ExitRequest, SessionDigest, SessionGrant } from '../../src/model/session.js';
 import { instantOf, ms } from '../../src/model/time.js';
@@ -225,6 +226,21 @@ const answer: fc.Arbitrary<InfoAnswer> = fc.oneof(
   record({ kind: kind('renewal'), result: renewalResult }),
   record({ kind: kind('rekeyed'), offer: signed }),
 );
+const revocation: fc.Arbitrary<Revocation> = record({
+  peer,
+  kind: fc.constantFrom<RevocationKind>('peer', 'supernode'),
+  at: instant,
+});
+const change: fc.Arbitrary<RevocationChange> = fc
+  .record({
+    head: signed,
+    from: safe,
+    added: fc.array(revocation, { maxLength: 4 }),
+    removed: peers,
+    parts: fc.integer({ min: 1, max: 8 }),
+    at: fc.nat({ max: 7 }),
+  })
+  .map(({ at, ...rest }) => ({ ...rest, part: at % rest.parts }));
 const news: fc.Arbitrary<News> = fc.oneof(
   record({ kind: kind('session-handshake'), session, took: millis }),
   record({ kind: kind('session-closed'), session, reason: text }),
@@ -232,6 +248,8 @@ const news: fc.Arbitrary<News> = fc.oneof(
   record({ kind: kind('directory'), supernodes }),
   record({ kind: kind('session-path'), session, path, reason: text }),
   record({ kind: kind('supernode'), supernode }),
+  record({ kind: kind('revocations'), change }),
+  record({ kind: kind('revocations-wanted') }),
   record({ kind: kind('problem'), code: label, message: text }),
 );
 
@@ -258,6 +276,7 @@ export const CONTROL: Kinds = {
     }),
     sessions: fc.array(digest, { maxLength: 4 }),
     supernode: optionally(supernode),
+    revocations: optionally(signed),
   }),
   'auth-response': record({
     kind: kind('auth-response'),
@@ -268,6 +287,7 @@ export const CONTROL: Kinds = {
     supernodes,
     addressPlan: optionally(addressPlan),
     probeToken: bytes(16),
+    revocations: optionally(signed),
   }),
   ping: record({ kind: kind('ping'), id: safe, load: optionally(load) }),
   pong: record({ kind: kind('pong'), id: safe }),

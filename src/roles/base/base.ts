@@ -68,6 +68,7 @@ class Base implements RunningRole {
       ports.store.facts,
       {
         connected: (id) => this.#streams.peer(id) !== undefined,
+        barred: (id) => this.#revocations.refusal(id) !== undefined,
         load: (id) => this.#streams.peer(id)?.load,
         announce: () => this.#announce(),
       },

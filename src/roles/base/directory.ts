@@ -28,6 +28,8 @@ interface Seen {
 /** What the directory asks of whoever holds the streams. */
 export interface Connections {
   connected(id: PeerId): boolean;
+  /** Shut out, whatever is on record. */
+  barred(id: PeerId): boolean;
   load(id: PeerId): Load | undefined;
   /** Something that supernodes should know changed. */
   announce(): void;
@@ -115,6 +117,7 @@ export class SupernodeDirectory {
     const now = this.#clock.now();
     return [...this.#seen.values()]
       .filter(({ info, at }) => this.#connections.connected(info.id) || now < plus(at, PUBLISHED_FOR))
+      .filter(({ info }) => !this.#connections.barred(info.id))
       .map(({ info }) => ({ ...info, load: this.#connections.load(info.id) ?? info.load }));
   }
 

@@ -11,6 +11,7 @@ import { type Millis, ms, plus, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import type { OpenCarrier } from './carriage.js';
+import { nodesOf, type ShutOut } from './held-session.js';
 import { Keeper } from './keeper.js';
 import { Releases } from './releases.js';
 import { BY_HAND, type Leaving, Rotation } from './rotation.js';
@@ -24,6 +25,7 @@ export interface ConnectionDeps {
   readonly config: ClientConfig;
   readonly ports: ForwardingPorts;
   readonly baseKey: Bytes;
+  readonly revocations: ShutOut;
   readonly supernodes: () => readonly SupernodeInfo[];
   readonly lines: () => readonly Line[];
   readonly main: () => Line;
@@ -408,6 +410,23 @@ export class Connection {
     if (tunnel.held.connectedAfter === undefined && this.#phase === 'requesting') return;
     if (tunnel.use === 'active') this.#survival.lose(why);
     else void this.keeper.close(tunnel.slot, 'the supernode ended it').then(() => this.#standby.nudge());
+  }
+
+  /** Nothing goes through nodes that are shut out: a tunnel that is ready takes over, or the traffic is held. */
+  leaveShutOut(): void {
+    const { revocations } = this.deps;
+    const gone = this.tunnels
+      .held()
+      .filter(({ held, use }) => use !== 'dead' && nodesOf(held).some(revocations.has, revocations));
+    const isActive = ({ use, held }: HeldTunnel) => use === 'active' && held.connectedAfter !== undefined;
+    // Spares first: one of them must not take over.
+    for (const { slot } of gone.filter((one) => !isActive(one))) void this.keeper.close(slot, 'revoked');
+    const active = gone.find(isActive);
+    if (active === undefined || active.holds) return;
+    const { session, supervisor, exit } = active.held;
+    this.keeper.tell(supervisor, { kind: 'session-closed', session, reason: 'revoked' });
+    const what = revocations.has(exit) ? `exit ${shortId(exit)}` : 'a supernode on its path';
+    this.#survival.lose(new VpndError('revoked', `${what} was shut out of the overlay`, { retryable: true }));
   }
 
   #askedToMove(tunnel: HeldTunnel, rotate: RotatePeer): void {

@@ -11,6 +11,7 @@ import type { InnerAddresses, Offer } from '../../model/offer.js';
 import type { Country, Path, PostQuantum, Region } from '../../model/role.js';
 import type { ExitWish, SessionGrant } from '../../model/session.js';
 import { type Instant, type Millis, minutes, plus } from '../../model/time.js';
+import type { Revocations } from '../common/revocations.js';
 
 /** A session as the client keeps it, on disk too, so that a restarted daemon finds its tunnel again. */
 export interface HeldSession {
@@ -48,12 +49,23 @@ export interface ClientPreshared {
   readonly since: Instant;
 }
 
+/** What a client asks of its list of revocations. */
+export type ShutOut = Pick<Revocations, 'has' | 'refusal' | 'mentioned'>;
+
+/** Whom a session depends on: its exit, who granted it, and every supernode on its path. */
+export const nodesOf = ({ exit, supervisor, via }: HeldSession): readonly PeerId[] => [
+  exit,
+  ...(supervisor === undefined ? [] : [supervisor]),
+  ...via,
+];
+
 /** Clocks of exits may be off by so much. */
 const CLOCK_TOLERANCE = minutes(5);
 
 /**
  * A grant is worth what its exit signed: the membership must be base's, the offer the exit's, for this session, this
- * client's key, and nothing in it changed on the way. Throws VpndError `bad-offer`, `bad-membership`.
+ * client's key, and nothing in it changed on the way; and nobody on its path is shut out. Throws VpndError `bad-offer`,
+ * `bad-membership`, `revoked`.
  */
 export function checkGrant(
   grant: SessionGrant,
@@ -65,6 +77,8 @@ export function checkGrant(
     readonly pq: PostQuantum;
     /** What was sent with the request; undefined where nothing was. */
     readonly kem: KemKeyPair | undefined;
+    /** Who is shut out of the overlay. */
+    readonly revocations?: ShutOut | undefined;
   },
   { statements, crypto }: { readonly statements: Statements; readonly crypto: PresharedCrypto },
   now: Instant,
@@ -73,6 +87,12 @@ export function checkGrant(
   if (!member.ok) throw member.error;
   const { peer, roles, region, pool } = member.value;
   if (!roles.includes('exit')) throw refused('the node behind it is no exit');
+  expected.revocations?.mentioned(member.value.epoch);
+  for (const node of [peer, ...grant.via]) {
+    const refusal = expected.revocations?.refusal(node);
+    // The supernode may not have heard of it yet, or not want to.
+    if (refusal !== undefined) throw new VpndError('revoked', refusal.message, { retryable: true });
+  }
   const { wish } = expected;
   if (wish.exit !== undefined && peer !== wish.exit) throw refused('it comes from another exit than the one asked for');
   if (wish.region !== undefined && region !== wish.region) throw refused(`its exit is in region ${region}`);

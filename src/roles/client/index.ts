@@ -53,6 +53,7 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
       news: (news) => {
         if (news.kind === 'session-renewed') connection.renewed(news.session, news.generation, news.lease);
       },
+      revoked: () => connection.leaveShutOut(),
       datagrams: (session, packets, supervisor) => connection.datagrams(session, packets, supervisor),
       networkChanged: ({ connected }) => {
         history.record('network-changed', connected ? 'another network underneath' : 'no network underneath');
@@ -80,6 +81,7 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
     config,
     ports,
     baseKey: member.baseKey,
+    revocations: member.revocations,
     supernodes: () => member.supernodes(),
     lines: () => member.lines(),
     main: () => member.main(),
@@ -90,6 +92,7 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
     changed: () => changes.notify(),
   });
   await connection.start();
+  connection.leaveShutOut();
   member.start();
   logins.look();
   log.info('client started', { peer_id: keys.identity.id });

@@ -12,6 +12,7 @@ import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import { Carriage, type OpenCarrier } from './carriage.js';
 import { supernodeExemptions } from './exemptions.js';
+import type { ShutOut } from './held-session.js';
 import { KemPairs } from './kem-pairs.js';
 import { openTunnel } from './opening.js';
 import { Paths } from './paths.js';
@@ -28,6 +29,7 @@ export interface KeeperDeps {
   readonly config: ClientConfig;
   readonly ports: ForwardingPorts;
   readonly baseKey: Bytes;
+  readonly revocations: ShutOut;
   readonly supernodes: () => readonly SupernodeInfo[];
   readonly main: () => Line;
   readonly lineTo: (supernode: PeerId) => Line | undefined;
@@ -92,6 +94,7 @@ export class Keeper {
       {
         ports: this.deps.ports,
         baseKey: this.deps.baseKey,
+        revocations: this.deps.revocations,
         tunnels: this.tunnels,
         keep: () => this.record.keepTunnels(this.tunnels),
         close: (supervisor, session, reason) => this.tell(supervisor, { kind: 'session-closed', session, reason }),

@@ -2,13 +2,13 @@ import { sleep } from '../../core/ports/clock.js';
 import type { Bytes } from '../../model/bytes.js';
 import type { TunnelUse } from '../../model/dataplane.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
-import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
+import { type PeerId, parsePeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { PostQuantum } from '../../model/role.js';
 import type { ExitWish } from '../../model/session.js';
 import { type Millis, ms, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
-import { checkGrant } from './held-session.js';
+import { checkGrant, type ShutOut } from './held-session.js';
 import type { KemPairs } from './kem-pairs.js';
 import { probeTunnel } from './monitor.js';
 import type { HeldTunnel, Tunnel } from './tunnel.js';
@@ -20,10 +20,13 @@ const HANDSHAKE_LIMIT: Millis = seconds(5);
 const HANDSHAKE_LOOK: Millis = ms(5);
 const PROBE_LIMIT: Millis = seconds(2);
 const PROBE_TRIES = 3;
+/** Exits without post-quantum keys that are passed over before the client hears of it. */
+const MOST_UNFIT = 4;
 
 export interface OpeningDeps {
   readonly ports: ForwardingPorts;
   readonly baseKey: Bytes;
+  readonly revocations: ShutOut;
   readonly tunnels: Tunnels;
   /** Puts the tunnel on record; throws where the disk is full. */
   readonly keep: () => void;
@@ -53,6 +56,31 @@ export interface Opening {
  * `bad-offer`, `no-handshake`, …; nothing of it is left here then, and the supernode is told.
  */
 export async function openTunnel(deps: OpeningDeps, opening: Opening): Promise<HeldTunnel> {
+  const unfit = new Map<PeerId, unknown>();
+  for (;;) {
+    try {
+      return await attempt(deps, { ...opening, avoidExits: [...opening.avoidExits, ...unfit.keys()] });
+    } catch (thrown) {
+      // Only here is it known that an exit makes no post-quantum keys: of several exits another one may.
+      const exit = withoutKey(thrown);
+      const isLast = exit === undefined || unfit.has(exit) || unfit.size >= MOST_UNFIT || opening.wish.exit === exit;
+      // "No exit but those" says less than why those will not do.
+      if (isLast) throw exit === undefined && toVpndError(thrown).code === 'no-exit' ? firstOf(unfit, thrown) : thrown;
+      unfit.set(exit, thrown);
+    }
+  }
+}
+
+const firstOf = (errors: ReadonlyMap<PeerId, unknown>, otherwise: unknown): unknown =>
+  errors.values().next().value ?? otherwise;
+
+function withoutKey(thrown: unknown): PeerId | undefined {
+  const { code, details } = toVpndError(thrown);
+  const exit = code === 'bad-offer' && details.missing !== undefined ? parsePeerId(details.exit ?? '') : undefined;
+  return exit?.ok ? exit.value : undefined;
+}
+
+async function attempt(deps: OpeningDeps, opening: Opening): Promise<HeldTunnel> {
   const { ports, tunnels } = deps;
   const { line, wish, signal } = opening;
   const started = ports.clock.monotonic();
@@ -78,7 +106,7 @@ export async function openTunnel(deps: OpeningDeps, opening: Opening): Promise<H
   try {
     const [granted, device] = await Promise.allSettled([orAborted(request, signal), made]);
     if (granted.status === 'rejected') throw granted.reason;
-    const expected = { keys, wish, baseKey: deps.baseKey, supervisor, pq: deps.pq, kem };
+    const expected = { keys, wish, baseKey: deps.baseKey, revocations: deps.revocations, supervisor, pq: deps.pq, kem };
     const held = checkGrant(granted.value, expected, ports, ports.clock.now());
     if (device.status === 'rejected') throw device.reason;
     signal.throwIfAborted();

@@ -11,6 +11,7 @@ import type { SessionDigest } from '../../model/session.js';
 import type { Instant, Millis } from '../../model/time.js';
 import type { Enrolment } from './enrol.js';
 import type { Line } from './line.js';
+import type { Revocations, RevocationsChanged } from './revocations.js';
 import type { Upstream } from './upstream.js';
 
 /** What a node says of itself on its streams. */
@@ -37,6 +38,8 @@ export interface MemberHandlers {
   woke?(): void;
   /** The machine is on another network, or back on one; the lines are being dialled anew, or looked at, already. */
   networkChanged?(state: NetworkState): void;
+  /** Others were shut out, or let in again; nobody is dialled any more who is out. */
+  revoked?(change: RevocationsChanged): void;
   /** A certificate was renewed. */
   certified?(): void;
   changed(): void;
@@ -58,6 +61,7 @@ export interface Member {
   lineTo(supernode: PeerId): Line | undefined;
   /** Keep the second line connected, to another supernode than the first, even without a session there. */
   wantSecond(want: boolean): void;
+  readonly revocations: Revocations;
   membership(): Membership;
   enrolment(): Enrolment;
   /** As the lines turn to them, best first; for a client, its homes and those within reach in the first eight. */

@@ -27,6 +27,7 @@ import { enrolled } from './member-enrolment.js';
 import { KnownSupernodes } from './member-supernodes.js';
 import type { Member, MemberHandlers, MemberSelf } from './member-types.js';
 import { Renewer } from './renewal.js';
+import { Revocations } from './revocations.js';
 import { Upstream } from './upstream.js';
 
 export type { Member, MemberHandlers, MemberSelf } from './member-types.js';
@@ -60,6 +61,30 @@ export async function joinOverlay(
     saveEnrolment(store.facts, next);
   };
 
+  const revocations = new Revocations({
+    ...ports,
+    baseKey: enrolment.baseKey,
+    facts: store.facts,
+    changed: (change) => {
+      handlers.revoked?.(change);
+      for (const line of all) {
+        const at = line.supervisor();
+        if (at !== undefined && revocations.has(at)) line.upstream.redial();
+      }
+      lines.sessionsChanged();
+      lines.reconsider();
+      handlers.changed();
+    },
+    missing: () => {
+      for (const line of all) line.upstream.tell({ kind: 'revocations-wanted' });
+    },
+    report: (code, message) => {
+      for (const line of all) line.upstream.tell({ kind: 'problem', code, message });
+    },
+  });
+  /** As published, without those that are banned: whoever published them may not know yet, or not want to. */
+  const published = () => enrolment.supernodes.filter((one) => !revocations.has(one.id));
+
   const latencies = new Latencies({
     clock,
     random: ports.random,
@@ -67,7 +92,7 @@ export async function joinOverlay(
     // A supernode measures nobody: it is dialled to base, and to those that sessions ask for.
     datagrams: role === 'supernode' ? undefined : ports.datagrams,
     reach: role === 'supernode' ? undefined : ports.reach,
-    supernodes: () => enrolment.supernodes,
+    supernodes: published,
     region: membership.region,
     held,
     changed: handlers.changed,
@@ -78,7 +103,7 @@ export async function joinOverlay(
     clock,
     homes,
     held,
-    published: () => enrolment.supernodes,
+    published,
     measured: (id) => latencies.of(id),
     keep: (supernodes) => {
       try {
@@ -152,6 +177,7 @@ export async function joinOverlay(
     wantSecond: (want) => {
       if (role !== 'supernode') lines.wantSecond(want);
     },
+    revocations,
     membership: () => membership,
     enrolment: () => enrolment,
     supernodes: () => known.ordered(),
@@ -196,6 +222,7 @@ export async function joinOverlay(
         sessions: self.sessions,
         ...(self.supernode && { supernode: self.supernode }),
         ...(self.load && { load: self.load }),
+        revocations: () => revocations.head,
         targets: () =>
           role === 'supernode' ? baseTargets(() => enrolment) : supernodeTargets(lines.targets(index), enrolment.ca),
       },
@@ -204,6 +231,8 @@ export async function joinOverlay(
         up: (welcome, target) => {
           const at = supernodeOf(target);
           known.told(at, welcome.supernodes);
+          // What it sends of its own accord, where its list is the newer one.
+          for (const news of revocations.newerThan(welcome.revocations)) upstream.tell(news);
           clockOffset = since(welcome.serverTime, clock.now());
           line.welcomed(at, welcome.probeToken);
           lines.reconsider();
@@ -212,6 +241,7 @@ export async function joinOverlay(
           );
         },
         down: (end, target) => {
+          revocations.forget(supernodeOf(target));
           handlers.down?.(end, supernodeOf(target));
           lines.reconsider();
         },
@@ -225,6 +255,12 @@ export async function joinOverlay(
         },
         news: (news, target) => {
           const from = supernodeOf(target);
+          if (news.kind === 'revocations' || news.kind === 'revocations-wanted') {
+            const answers =
+              news.kind === 'revocations' ? revocations.take(from, news.change) : revocations.wanted(from);
+            for (const answer of answers) upstream.tell(answer);
+            return;
+          }
           if (news.kind === 'directory') known.told(from, news.supernodes);
           handlers.news?.(news, from);
           if (news.kind === 'directory') lines.reconsider();
@@ -246,7 +282,7 @@ export async function joinOverlay(
       log,
       identity: keys.identity,
       datagrams: ports.datagrams,
-      supernode: (id) => enrolment.supernodes.find((one) => one.id === id),
+      supernode: (id) => published().find((one) => one.id === id),
       changed: handlers.changed,
     });
     return line;
@@ -264,6 +300,7 @@ export async function joinOverlay(
       keep(await renewDirect(enrolment, keys.identity, ports));
     }
     membership = await currentMembership();
+    revocations.mentioned(membership.epoch);
     handlers.certified?.();
   }
 

@@ -36,4 +36,3 @@ export class RevocationParts {
 
 const isOf = (first: RevocationChange, part: RevocationChange): boolean =>
   first.from === part.from && first.parts === part.parts && equalConstantTime(first.head.body, part.head.body);
-

@@ -1,7 +1,9 @@
 import type { Statements } from '../../core/ports/authority.js';
+import type { Clock } from '../../core/ports/clock.js';
 import type { Crypto } from '../../core/ports/crypto.js';
 import type { Log } from '../../core/ports/log.js';
 import type { FactStore } from '../../core/ports/store.js';
+import { RateLimiter } from '../../core/rate-limit.js';
 import {
   applyChange,
   noRevocations,
@@ -19,6 +21,7 @@ import type { Revocation, RevocationChange, RevocationHead } from '../../model/r
 import { RevocationParts, type Sender } from './revocation-parts.js';
 
 const FACT = 'revocations';
+const WANTED = { perMinute: 6, burst: 3, maxKeys: 20_000 };
 
 /** A list as it is on disk. */
 interface Kept {
@@ -32,11 +35,21 @@ export interface RevocationsDeps {
   readonly crypto: Pick<Crypto, 'sha256'>;
   readonly statements: Pick<Statements, 'checkRevocations'>;
   readonly facts: FactStore;
+  readonly clock: Clock;
   readonly log: Log;
-  /** A newer list is in force. */
-  readonly changed: (added: readonly Revocation[], removed: readonly PeerId[]) => void;
+  /** A newer list is in force; `news` makes it of the one before. */
+  readonly changed: (change: RevocationsChanged) => void;
+  /** Something that base signed names a newer list than this node's: whoever has it is to send it. */
+  readonly missing?: () => void;
   /** Something its operator, and base's, should know. */
   readonly report: (code: 'revocations-conflict' | 'bad-revocations', text: string) => void;
+}
+
+/** What a newer list has changed. */
+export interface RevocationsChanged {
+  readonly added: readonly Revocation[];
+  readonly removed: readonly PeerId[];
+  readonly news: readonly News[];
 }
 
 /**
@@ -46,10 +59,13 @@ export interface RevocationsDeps {
 export class Revocations {
   readonly #history: RevocationHistory;
   readonly #parts = new RevocationParts();
+  readonly #wanted: RateLimiter;
+  #mentioned = 0;
 
   /** Throws `state-corrupt` for a list on disk that base has not signed. */
   constructor(private readonly deps: RevocationsDeps) {
     this.#history = new RevocationHistory(kept(deps) ?? noRevocations(deps.crypto.sha256));
+    this.#wanted = new RateLimiter(WANTED, deps.clock);
   }
 
   get #list(): RevocationList {
@@ -87,9 +103,9 @@ export class Revocations {
     return epoch < this.#list.epoch ? this.#since(epoch) : [];
   }
 
-  /** The whole list. */
-  whole(): readonly News[] {
-    return this.#since(0);
+  /** The whole list, to one who wants it; not often, since it may be long. */
+  wanted(from: Sender): readonly News[] {
+    return this.#wanted.allow(from ?? 'base') ? this.#since(0) : [];
   }
 
   /**
@@ -111,6 +127,18 @@ export class Revocations {
     return joined === undefined ? [] : this.#apply(from, head.value, joined);
   }
 
+  /** A list of this epoch exists: a membership that base has signed says so, or a head. */
+  mentioned(epoch: number): void {
+    if (epoch <= this.epoch || epoch <= this.#mentioned) return;
+    this.#mentioned = epoch;
+    this.deps.missing?.();
+  }
+
+  /** What is known to exist and was not passed on to this node: somebody may be withholding it. */
+  get behind(): number | undefined {
+    return this.#mentioned > this.epoch ? this.#mentioned : undefined;
+  }
+
   /** A stream ended: the rest of what it was sending does not come. */
   forget(from: Sender): void {
     this.#parts.forget(from);
@@ -120,9 +148,7 @@ export class Revocations {
     const applied = applyChange(this.#list, head, change, this.deps.crypto.sha256);
     switch (applied.kind) {
       case 'newer':
-        this.#become(applied.list);
-        this.deps.log.info('a newer list of revocations', { count: this.count });
-        this.deps.changed(applied.added, applied.removed);
+        this.#newer(applied.list, applied.added, applied.removed);
         return [];
       case 'gap':
         return [{ kind: 'revocations-wanted' }];
@@ -136,6 +162,13 @@ export class Revocations {
       case 'older':
         return [];
     }
+  }
+
+  #newer(list: RevocationList, added: readonly Revocation[], removed: readonly PeerId[]): void {
+    const { epoch } = this;
+    this.#become(list);
+    this.deps.log.info(`a newer list of revocations: epoch ${list.epoch}`, { count: this.count });
+    this.deps.changed({ added, removed, news: this.#since(epoch) });
   }
 
   #become(list: RevocationList): void {
@@ -158,7 +191,9 @@ export class Revocations {
   #epochOf(theirs: Signed | undefined): number {
     if (theirs === undefined) return 0;
     const head = this.deps.statements.checkRevocations(this.deps.baseKey, theirs);
-    return head.ok ? head.value.epoch : 0;
+    if (!head.ok) return 0;
+    this.mentioned(head.value.epoch);
+    return head.value.epoch;
   }
 
   #report(from: Sender, code: 'revocations-conflict' | 'bad-revocations', text: string): void {

@@ -24,6 +24,8 @@ export interface UpstreamOptions {
   readonly sessions: (supervisor: PeerId | undefined) => readonly SessionDigest[];
   /** Supernodes, and nobody else. */
   readonly supernode?: () => SupernodeInfo;
+  /** The list of revocations that this node holds, asked for at every attempt. */
+  readonly revocations?: () => Signed | undefined;
   /** Best first. */
   readonly targets: () => readonly DialTarget[];
   /** Reported with every ping. */

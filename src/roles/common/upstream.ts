@@ -212,7 +212,8 @@ export class Upstream {
       stream.end();
       return;
     }
-    const { identity, role, region, membership, wireguardKey, capabilities, sessions, supernode } = this.#options;
+    const { identity, role, region, membership, wireguardKey, capabilities, sessions, supernode, revocations } =
+      this.#options;
     attempt.stream = stream;
     const server = attempt.to.expect.kind === 'base' ? undefined : attempt.to.expect.id;
     this.#input({ kind: 'dialed' });
@@ -226,6 +227,7 @@ export class Upstream {
         capabilities: capabilities(),
         sessions: sessions(server).slice(0, MAX_SESSION_DIGESTS),
         supernode: supernode?.(),
+        revocations: revocations?.(),
       },
       { id: server, challenge, serverKeyHash },
       this.#ports.clock.now(),

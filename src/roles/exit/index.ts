@@ -1,10 +1,11 @@
 import type { ExitConfig } from '../../config/types.js';
+import { newCommand } from '../../core/commands.js';
 import { CommandExecutor } from '../../core/executor.js';
 import type { SessionRecord } from '../../core/ports/store.js';
 import { NO_LOAD } from '../../model/directory.js';
 import { type PeerId, shortId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
-import { seconds } from '../../model/time.js';
+import { ms, seconds } from '../../model/time.js';
 import { Changes } from '../common/changes.js';
 import { History } from '../common/history.js';
 import type { NodeKeys } from '../common/keys.js';
@@ -112,6 +113,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
         changes.notify();
         return done;
       },
+      revoked: () => leaveBanned(),
       networkChanged: () => uplink.lookNow(),
       changed: () => {
         arrived();
@@ -133,6 +135,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     changed: () => changes.notify(),
   });
   adopted(await executor.start(), log);
+  leaveBanned();
   const reconciler = reconcileRegularly(executor, ports, history);
   const gauges = new Periodic('counting', COUNT_EVERY, count, ports);
   count();
@@ -172,6 +175,22 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       return [];
     },
   };
+
+  /** Nothing of a banned supernode's sessions stays: it can neither renew nor end them any more. */
+  function leaveBanned(): void {
+    for (const { session, owner, generation } of executor.sessions()) {
+      if (!member.revocations.has(owner)) continue;
+      const end = newCommand(ports.random, session, generation + 1, ms(0), {
+        kind: 'disconnect',
+        reason: 'its supernode was banned',
+      });
+      executor
+        .execute(end, owner)
+        .catch((err: unknown) =>
+          log.warn('a session of a banned supernode is still there', { session_id: session, err }),
+        );
+    }
+  }
 
   function count(): void {
     const { length } = executor.sessions();

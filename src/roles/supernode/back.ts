@@ -106,6 +106,20 @@ export class BackSessions {
     });
   }
 
+  /** Ends those sessions at once, each without waiting for the others. */
+  endAll(which: (one: BackSession) => boolean, reason: string): void {
+    for (const one of this.#book.all().filter(which)) {
+      this.#queue
+        .run(one.session, async () => {
+          const current = this.#book.get(one.session);
+          if (current !== undefined) await this.#end(current, reason);
+        })
+        .catch((thrown: unknown) =>
+          this.deps.log.warn('a session could not be removed yet', { session_id: one.session, err: thrown }),
+        );
+    }
+  }
+
   /** An exit is back: repair the difference between its sessions and ours, and vouch for the address it has now. */
   exitConnected(peer: ConnectedPeer): void {
     const held = new Map(peer.sessions.map((one) => [one.session, one.generation]));

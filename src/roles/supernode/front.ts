@@ -196,6 +196,13 @@ export class FrontSessions {
     });
   }
 
+  /** Ends those sessions at once, each without waiting for the others; for good, so that a restart ends what is left. */
+  endAll(which: (one: FrontSession) => boolean, reason: string): void {
+    for (const one of this.#book.all()) {
+      if (which(one)) void this.#close(one.session, one.client, reason, { silent: false });
+    }
+  }
+
   established(client: PeerId, session: SessionId, took: Millis): void {
     const one = this.#book.get(session);
     if (one === undefined || one.client !== client || one.established) return;

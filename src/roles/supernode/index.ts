@@ -32,6 +32,7 @@ import { supernodeProjection } from './plane.js';
 import { Quarantine } from './quarantine.js';
 import { Questions } from './questions.js';
 import { Reflector } from './reflector.js';
+import { ShuttingOut } from './revocations.js';
 import { supernodeStatus } from './status.js';
 import { Uplinks } from './uplinks.js';
 
@@ -90,6 +91,7 @@ export async function startSupernode(
         mesh.learn(news.supernodes);
         tellDirectory();
       },
+      revoked: (change) => shuttingOut.changed(change),
       certified: () => server?.renewed(),
       changed: () => changes.notify(),
     },
@@ -107,6 +109,7 @@ export async function startSupernode(
     ca: member.ca,
     identity: () => member.tlsIdentity(),
     baseTargets: () => member.baseTargets(),
+    refusal: (id) => member.revocations.refusal(id),
   });
   const preshared = new PresharedKeys({
     pq: config.egress ? 'prefer' : 'off',
@@ -210,6 +213,16 @@ export async function startSupernode(
     streams: () => streams,
     moveAt: (supernode, request) => mesh.call(supernode, 'moveSessions', request, MOVE_TIMEOUT),
   });
+  const shuttingOut: ShuttingOut = new ShuttingOut({
+    self,
+    clock,
+    log,
+    revocations: () => member.revocations,
+    streams: () => streams,
+    front,
+    back,
+    moves,
+  });
   const uplinks = new Uplinks({ self, clock, log, back, exits, moves });
   const questions = new Questions({
     exits,
@@ -247,12 +260,16 @@ export async function startSupernode(
     },
     { clock, random, crypto, statements, log, metrics },
     {
+      barred: (claimed) => member.revocations.refusal(claimed),
+      revocations: () => member.revocations.head,
       connected: (peer) => {
+        shuttingOut.greet(peer);
         if (peer.role === 'exit') exitMoved(peer);
         else front.clientConnected(peer);
         changes.notify();
       },
       disconnected: (peer) => {
+        member.revocations.forget(peer.id);
         if (peer.role === 'client') void carrier.clientGone(peer.id);
         changes.notify();
       },
@@ -273,7 +290,13 @@ export async function startSupernode(
         if (drain.draining) throw drain.refusal();
         return front
           .request(peer, request)
-          .then((grant) => {
+          .then(async (grant) => {
+            const refusal = member.revocations.refusal(peer.id);
+            if (refusal !== undefined) {
+              // It was shut out while its session was being set up.
+              await front.closeFor(peer.id, grant.session, 'revoked');
+              throw refusal;
+            }
             history.record('session-opened', 'for a client here', grant.session);
             return grant;
           })
@@ -281,7 +304,9 @@ export async function startSupernode(
       },
       info: (peer, question) => questions.answer(peer, question),
       news: (peer, news) => {
-        if (peer.role === 'client' && news.kind === 'session-closed') {
+        if (news.kind === 'revocations' || news.kind === 'revocations-wanted') {
+          shuttingOut.heard(peer.id, news);
+        } else if (peer.role === 'client' && news.kind === 'session-closed') {
           const isHere = front.all().some((one) => one.session === news.session && one.client === peer.id);
           void front
             .closeFor(peer.id, news.session, news.reason)
@@ -307,6 +332,8 @@ export async function startSupernode(
   front.load(plan);
   shared.restingPorts.load();
   adopted(await executor.start(), log);
+  // What the disk knows of who is out holds with base away, too.
+  shuttingOut.enforce();
   const probes =
     config.probePort === undefined
       ? undefined
@@ -441,7 +468,7 @@ export async function startSupernode(
       clientLatency: peer.latency,
       latencyTo: (id) => mesh.latencyTo(id),
       relayIpsOf: (id) => mesh.info(id)?.relayIps ?? [],
-      unusable: (exit) => exits.unusable(exit),
+      unusable: (exit) => member.revocations.refusal(exit)?.message ?? exits.unusable(exit),
     };
   }
 
@@ -478,8 +505,7 @@ export async function startSupernode(
 
   /** Only base's own certificates name a supernode, so that a certified caller is one. */
   function mustBeSupernode(certified: PeerId | undefined): PeerId {
-    if (certified === undefined) throw new VpndError('forbidden', 'only supernodes call this, with their certificate');
-    return certified;
+    return shuttingOut.caller(certified);
   }
 }
 

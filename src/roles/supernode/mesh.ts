@@ -35,6 +35,8 @@ export interface MeshDeps {
   readonly ca: string;
   readonly identity: () => TlsIdentity;
   readonly baseTargets: () => readonly DialTarget[];
+  /** Why a supernode is not dealt with: it was banned. */
+  readonly refusal: (id: PeerId) => VpndError | undefined;
 }
 
 /** The other supernodes: who they are (from base, kept on disk), how far away, and the calls to them. */
@@ -73,7 +75,7 @@ export class Mesh {
 
   /** The other supernodes that peers may be sent to, best first. */
   usable(): readonly SupernodeInfo[] {
-    return this.#supernodes.filter((one) => one.id !== this.deps.self && !this.#drains(one));
+    return this.#supernodes.filter((one) => one.id !== this.deps.self && !this.#drains(one) && !this.#banned(one));
   }
 
   /** Where a peer that this supernode does not take should try, for the details of a refusal. */
@@ -89,7 +91,7 @@ export class Mesh {
 
   /** Regions that have a supernode, as far as this node knows. */
   regions(): readonly Region[] {
-    return [...new Set(this.#supernodes.map((one) => one.region))].sort();
+    return [...new Set(this.#supernodes.filter((one) => !this.#banned(one)).map((one) => one.region))].sort();
   }
 
   /** Exits of other supernodes that fit, from as many as answer in time. Never rejects. */
@@ -120,6 +122,10 @@ export class Mesh {
       () => true,
       () => false,
     );
+  }
+
+  #banned({ id }: SupernodeInfo): boolean {
+    return this.deps.refusal(id) !== undefined;
   }
 
   #drains({ id, draining }: SupernodeInfo): boolean {
@@ -163,6 +169,8 @@ export class Mesh {
     timeout: Millis = CALL_TIMEOUT,
   ): Promise<UnaryCalls[M][1]> {
     const { network, ca, identity } = this.deps;
+    const refusal = this.deps.refusal(id);
+    if (refusal !== undefined) throw refusal;
     let last: unknown = new VpndError('unreachable', `supernode ${shortId(id)} is not in the directory`, {
       retryable: true,
     });
@@ -181,7 +189,12 @@ export class Mesh {
     throw last;
   }
 
+  /** base may have answered before it was banned, or be away since. */
   async #serving(region: Region | undefined): Promise<readonly SupernodeInfo[]> {
+    return (await this.#published(region)).filter((one) => !this.#banned(one));
+  }
+
+  async #published(region: Region | undefined): Promise<readonly SupernodeInfo[]> {
     const key = region ?? '';
     const known = this.#regions.get(key);
     const now = this.deps.clock.now();
