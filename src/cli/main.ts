@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { ROLES } from '../config/option.js';
+import { auditCommand } from './audit.js';
 import { cleanCommand } from './clean.js';
 import { daemonCommand } from './daemon.js';
 import { doctorCommand } from './doctor.js';
@@ -64,6 +65,7 @@ function build(io: Io, outcome: { status: ExitStatus }): Command {
   pathCommand(program, io);
   exitsCommand(program, io);
   tokenCommand(program, io);
+  auditCommand(program, io, outcome);
   membersCommand(program, io);
   revokeCommands(program, io);
   doctorCommand(program, io, outcome);
