@@ -111,9 +111,11 @@ export async function overlayWorld(options: WorldOptions = {}) {
     return made;
   };
 
-  /** Chance of its own, so that a world without post-quantum keys goes the same way. */
+  /** Chance of its own, so that a world without post-quantum keys goes the same way; no restart brings it back. */
+  const kemChance = new Map<string, Random>();
   const kemOf = (name: string) => {
-    const random = chance(`${name} ML-KEM`);
+    const random = kemChance.get(name) ?? chance(`${name} ML-KEM`);
+    kemChance.set(name, random);
     return mlKem768((length) => random.bytes(length));
   };
 

@@ -1,5 +1,6 @@
 import t, { type Test } from 'tap';
 import type { IpAddress } from '../../src/model/address.js';
+import type { Bytes } from '../../src/model/bytes.js';
 import type { SessionId } from '../../src/model/ids.js';
 import type { Membership, Signed } from '../../src/model/membership.js';
 import type { Offer } from '../../src/model/offer.js';
@@ -13,12 +14,25 @@ type Swap = (world: OverlayWorld, offer: Offer) => Offer;
 
 const FOREIGN = '0f'.repeat(16) as SessionId;
 
+/** A ciphertext of somebody else's, who knows the secret in it, under the name of the client's key. */
+function exchangeFor(world: OverlayWorld, kemKeyHash: Bytes): Pick<Offer, 'kemCiphertext' | 'kemKeyHash'> {
+  const made = world.crypto.kemEncapsulate(world.crypto.kemKeyPair().publicKey);
+  return { kemCiphertext: made?.ciphertext ?? new Uint8Array(0), kemKeyHash };
+}
+
 /** What somebody on the way may wish an offer said. */
 const SWAPS: Readonly<Record<string, Swap>> = {
   'the exit’s key': (world, offer) => ({ ...offer, exitKey: world.node('a').wireguard.publicKey }),
   'the client’s key': (world, offer) => ({ ...offer, clientKey: world.node('a').wireguard.publicKey }),
   'the inner address': (_, offer) => ({ ...offer, inner: { ...offer.inner, ipv4: '10.200.77.7' as IpAddress } }),
   'the session': (_, offer) => ({ ...offer, session: FOREIGN }),
+  'the ML-KEM ciphertext': (world, offer) => ({ ...offer, ...exchangeFor(world, offer.kemKeyHash) }),
+  'the ML-KEM key of the offer': (_, offer) => ({ ...offer, kemKeyHash: new Uint8Array(32) }),
+  'the ML-KEM exchange for nothing': (_, offer) => ({
+    ...offer,
+    kemCiphertext: new Uint8Array(0),
+    kemKeyHash: new Uint8Array(0),
+  }),
   'the end of the offer': (_, offer) => ({ ...offer, expires: plus(offer.expires, days(3650)) }),
 };
 
@@ -97,6 +111,44 @@ t.test('both supernodes together cannot do it either', async (t) => {
     return { ...grant, offer: world.statements.signOffer(b.identity, { ...offer, exitKey: b.wireguard.publicKey }) };
   });
   await refuses(t, world);
+});
+
+t.test('a supernode gives the exit an ML-KEM key of its own, to know the pre-shared key', async (t) => {
+  const world = await overlayWorld();
+  const [a, b] = [world.node('a'), world.node('b')];
+  const own = world.crypto.kemKeyPair().publicKey;
+  const another = { code: 'bad-offer', message: /another ML-KEM key/ };
+  a.tampering.asks = (request) => ({ ...request, kemKey: own });
+  await refuses(t, world, another);
+  a.tampering.asks = (request) => request;
+  b.tampering.understands = (request) => ({ ...request, kemKey: own });
+  await refuses(t, world, another);
+
+  // Both together: one swaps the key, the other the answer, for a ciphertext whose secret they know.
+  grantsOf(world, (grant) => {
+    const offer = readOffer(world, world.node('x0'), grant.offer);
+    const sent = new Uint8Array(32).fill(1);
+    return { ...grant, offer: world.statements.signOffer(b.identity, { ...offer, ...exchangeFor(world, sent) }) };
+  });
+  await refuses(t, world);
+});
+
+t.test('a supernode takes the ML-KEM key out, so that the tunnel has no post-quantum protection', async (t) => {
+  const world = await overlayWorld();
+  world.node('a').tampering.asks = (request) => ({ ...request, kemKey: new Uint8Array(0) });
+  await refuses(t, world, { code: 'bad-offer', message: /no post-quantum key/ });
+  world.node('a').tampering.asks = (request) => request;
+  world.node('b').tampering.understands = (request) => ({ ...request, kemKey: new Uint8Array(0) });
+  await refuses(t, world, { code: 'bad-offer', message: /no post-quantum key/ });
+});
+
+t.test('an exit says no to what is no ML-KEM key, and to nothing else', async (t) => {
+  const world = await overlayWorld();
+  world.node('a').tampering.asks = (request) => ({ ...request, kemKey: new Uint8Array(1184).fill(255) });
+  await refuses(t, world, { code: 'exit-refused', message: /ML-KEM/ });
+  world.node('a').tampering.asks = (request) => request;
+  await world.up('c0');
+  t.match(world.way('c0'), { ok: true });
 });
 
 t.test('an offer of an earlier session is worth nothing', async (t) => {

@@ -19,7 +19,6 @@ export type WireGuardMessage =
       readonly attempt: number;
       readonly from: WireGuardPublicKey;
       readonly to: WireGuardPublicKey;
-      readonly presharedKey: string | undefined;
     }
   | {
       readonly kind: 'response';

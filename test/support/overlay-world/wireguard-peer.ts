@@ -94,7 +94,7 @@ export class WireGuardPeer {
   }
 
   initiated(message: Extract<WireGuardMessage, { kind: 'initiation' }>, from: Endpoint): void {
-    if (message.presharedKey !== this.unit.presharedKey) return;
+    // The pre-shared key comes in with the second message (Noise IKpsk2): who answers does not see that it is another.
     this.#heard(from, HANDSHAKE_BYTES);
     this.#next = { id: this.deps.fresh(), born: this.deps.clock.monotonic(), initiator: false };
     const { attempt } = message;
@@ -152,11 +152,8 @@ export class WireGuardPeer {
     }
     this.#attempt = { id: this.deps.fresh(), at: now };
     this.#attempts++;
-    const { publicKey, presharedKey } = this.unit;
-    this.#transmit(
-      { kind: 'initiation', attempt: this.#attempt.id, from: this.own, to: publicKey, presharedKey },
-      HANDSHAKE_BYTES,
-    );
+    const { publicKey } = this.unit;
+    this.#transmit({ kind: 'initiation', attempt: this.#attempt.id, from: this.own, to: publicKey }, HANDSHAKE_BYTES);
     this.#after('retry', REKEY_TIMEOUT, () => {
       if (this.#attempts <= MOST_ATTEMPTS) this.#initiate(true);
       else this.#queue.length = 0;
