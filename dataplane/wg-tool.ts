@@ -23,6 +23,8 @@ import {
 const WHAT = 'wg';
 /** Standard input by a name that is always there; /dev/stdin is a link that not every container has. */
 const STDIN = '/proc/self/fd/0';
+/** 32 zero bytes: how WireGuard writes "no pre-shared key". */
+const NO_KEY = `${'A'.repeat(43)}=`;
 /** Peers removed or moved by one call: they stand in arguments, of which the kernel takes 128 KiB at once with ease. */
 const PEERS_AT_ONCE = 500;
 
@@ -33,16 +35,23 @@ export async function wgRead(runner: Runner, device: string): Promise<DeviceStat
 /**
  * One call for everything put with secrets or allowed IPs, and one per 500 peers removed, or moved to another endpoint
  * with nothing else: those must not be named to `addconf`, which takes their allowed IPs away for a moment in which
- * packets have no peer. A configuration goes in on standard input.
+ * packets have no peer. Nor must a peer that carries packets while its pre-shared key changes: one call each. A
+ * configuration, or such a key, goes in on standard input.
  */
 export async function wgWrite(runner: Runner, device: string, change: DeviceChange, state: DeviceState): Promise<void> {
   for (const keys of slices(change.remove)) {
     await runner.run('wg', ['set', device, ...keys.flatMap((key) => ['peer', key, 'remove'])]);
   }
-  const text = renderConf({ ...change, put: change.put.filter((peer) => !onlyMoves(peer)) }, state);
+  const text = renderConf({ ...change, put: change.put.filter((peer) => !keepsNetworks(peer)) }, state);
   if (text !== '') await runner.run('wg', ['addconf', device, STDIN], { input: text });
   for (const moves of slices(change.put.filter(onlyMoves))) {
     await runner.run('wg', ['set', device, ...moves.flatMap(moveArguments)]);
+  }
+  for (const peer of change.put) {
+    if (!keepsNetworks(peer) || peer.presharedKey === undefined) continue;
+    const [name, key, ...rest] = moveArguments(peer);
+    const words = ['set', device, name ?? '', key ?? '', 'preshared-key', STDIN, ...rest];
+    await runner.run('wg', words, { input: `${peer.presharedKey ?? NO_KEY}\n` });
   }
 }
 
@@ -52,8 +61,8 @@ function slices<T>(list: readonly T[]): readonly (readonly T[])[] {
   );
 }
 
-const onlyMoves = (peer: PeerChange): boolean =>
-  !peer.fresh && peer.allowedIps === undefined && peer.presharedKey === undefined;
+const keepsNetworks = (peer: PeerChange): boolean => !peer.fresh && peer.allowedIps === undefined;
+const onlyMoves = (peer: PeerChange): boolean => keepsNetworks(peer) && peer.presharedKey === undefined;
 
 /** `peer <key> …` of `wg set`: nothing secret in it. */
 export function moveArguments({ publicKey, endpoint, keepalive, punch }: PeerChange): readonly string[] {
@@ -80,9 +89,6 @@ export function renderConf(change: DeviceChange, state: Pick<DeviceState, 'peers
   for (const peer of change.put) lines.push(...peerLines(peer, state.peers.get(peer.publicKey)));
   return lines.length === 0 ? '' : `${lines.join('\n')}\n`;
 }
-
-/** 32 zero bytes: how WireGuard writes "no pre-shared key". */
-const NO_KEY = `${'A'.repeat(43)}=`;
 
 function peerLines(peer: PeerChange, state: PeerState | undefined): string[] {
   const networks = peer.allowedIps ?? state?.allowedIps ?? [];

@@ -9,9 +9,10 @@ import { renderPinTable } from '../../dataplane/pins-text.js';
 import { relayElements, renderRelayChange, renderRelayTable } from '../../dataplane/relay-text.js';
 import { parseRoutes, parseRules } from '../../dataplane/routing.js';
 import { PROTOCOL, planRouting, type Routing, renderRouting } from '../../dataplane/routing-text.js';
+import type { Runner } from '../../dataplane/run.js';
 import { includesRange } from '../../dataplane/sysctl.js';
 import { parseUapi, renderUapi } from '../../dataplane/uapi.js';
-import { moveArguments, parseDump, renderConf } from '../../dataplane/wg-tool.js';
+import { moveArguments, parseDump, renderConf, wgWrite } from '../../dataplane/wg-tool.js';
 import { type DeviceState, type PeerState, planPeer } from '../../dataplane/wireguard-state.js';
 import { unitIdOf } from '../../src/model/dataplane.js';
 import { instantOf } from '../../src/model/time.js';
@@ -164,6 +165,8 @@ golden('wireguard.uapi', renderUapi(changes));
 golden('wireguard.conf', renderConf(changes, holds));
 const onward = plan({ endpoint: at('2001:db8::9', 5001) });
 golden('wireguard-move.txt', `${(onward === undefined ? [] : moveArguments(onward)).join(' ')}\n`);
+const rekeyed = plan({ presharedKey: keyPair(91).publicKey });
+golden('wireguard-rekey.uapi', renderUapi({ remove: [], put: rekeyed === undefined ? [] : [rekeyed] }));
 golden('link.ip', `${linkLines(device('wg-exit'), 'vpnd:exit', undefined).join('\n')}\n`);
 
 t.test('a peer that is right is not touched, wherever it has roamed to', async (t) => {
@@ -178,6 +181,31 @@ t.test('a peer that is right is not touched, wherever it has roamed to', async (
   t.match(planPeer(unit, roamed, { ...unit, endpoint: undefined }, now), { endpoint: unit.endpoint });
   const ordered = planPeer({ ...unit, endpoint: roamed.endpoint }, roamed, unit, now);
   t.match(ordered, { endpoint: roamed.endpoint, punch: true }, 'an order counts, though it seems to be there already');
+});
+
+t.test('a pre-shared key changes without its peer losing a packet, and in no argument', async (t) => {
+  const calls: { words: readonly string[]; input: string | undefined }[] = [];
+  const runner: Runner = {
+    find: () => undefined,
+    run: async (program, words, options) => {
+      calls.push({ words: [program, ...words], input: options?.input });
+      return '';
+    },
+  };
+  const key = keyPair(91).publicKey;
+  const put = [plan({ presharedKey: key }), moved].flatMap((change) => change ?? []);
+  await wgWrite(runner, 'wg-a', { remove: [], put }, holds);
+  const name = ['wg', 'set', 'wg-a', 'peer', state.publicKey];
+  t.same(calls, [
+    { words: [...name, 'preshared-key', '/proc/self/fd/0'], input: `${key}\n` },
+    {
+      words: [
+        ...[...name, 'preshared-key', '/proc/self/fd/0', 'persistent-keepalive', 'off', 'peer', state.publicKey],
+        ...['endpoint', '[2001:db8::9]:5001', 'persistent-keepalive', '25'],
+      ],
+      input: `${'A'.repeat(43)}=\n`,
+    },
+  ]);
 });
 
 t.test('what devices answer is read back', async (t) => {
