@@ -13,6 +13,7 @@ import { Changes } from '../common/changes.js';
 import { shutOut } from '../common/revocations.js';
 import type { RolePorts, RunningRole } from '../ports.js';
 import { AddressBlocks } from './address-blocks.js';
+import { auditedAuthority } from './audited.js';
 import { ANNOUNCE_NEWS_AFTER, SupernodeDirectory } from './directory.js';
 import { Enrolment } from './enrolment.js';
 import type { BaseKeys } from './keys.js';
@@ -34,7 +35,7 @@ const LISTS = { perMinute: 30, burst: 20 };
  * `port-in-use`, `bad-config`, and whatever the store does.
  */
 export async function startBase(config: BaseConfig, ports: RolePorts<BaseStore>, keys: BaseKeys): Promise<RunningRole> {
-  const base = new Base(config, ports, keys);
+  const base = new Base(config, ports, { ...keys, authority: auditedAuthority(keys.authority, ports.audit) });
   await base.start();
   return base;
 }
@@ -278,7 +279,8 @@ class Base implements RunningRole {
   }
 
   #broadcast(news: News): number {
-    return this.#streams.byRole('supernode').filter(({ id }) => this.#tell(id, news)).length;
+    const told = this.#streams.byRole('supernode').filter(({ id }) => this.#tell(id, news));
+    return told.filter(({ id }) => this.#revocations.refusal(id) === undefined).length;
   }
 
   /** A certificate outlives the ban of its supernode by a day; base does not look at it any more. */

@@ -36,7 +36,7 @@ export interface Outcome {
 export interface RevocationEffects {
   /** Who is connected and was shut out loses its stream; a banned supernode is published no more. */
   readonly shutOut: (peers: readonly Revocation[]) => void;
-  /** Sends to every connected supernode; answers with how many there are. */
+  /** Sends to every connected supernode; answers with how many of them are members. */
   readonly broadcast: (news: News) => number;
   readonly changed: () => void;
 }
@@ -193,9 +193,9 @@ export class BaseRevocations {
       const added = [...next.entries.values()].filter((one) => !before.entries.has(one.peer));
       const removed = [...before.entries.keys()].filter((peer) => !next.entries.has(peer));
       this.#log(added, removed);
-      // Their streams first: nobody who is shut out is to hear of it as one of those who are told.
-      this.effects.shutOut(added);
+      // A banned supernode hears of it, too: one that does as it should passes it on to peers that have no other stream.
       const told = Math.max(0, ...this.#since(before.epoch).map((news) => this.effects.broadcast(news)));
+      this.effects.shutOut(added);
       this.effects.changed();
       return { epoch: next.epoch, changed: true, told };
     });

@@ -13,6 +13,7 @@ import { err, ok } from '../../model/result.js';
 import { type Millis, ms, seconds } from '../../model/time.js';
 import { type ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
 import { Changes } from '../common/changes.js';
+import { Erasing } from '../common/erasing.js';
 import { History } from '../common/history.js';
 import type { NodeKeys } from '../common/keys.js';
 import { joinOverlay } from '../common/member.js';
@@ -92,7 +93,10 @@ export async function startSupernode(
         tellDirectory();
       },
       revoked: (change) => shuttingOut.changed(change),
-      certified: () => server?.renewed(),
+      certified: () => {
+        ports.audit.note({ code: 'membership-renewed', by: 'base', on: `supernode:${self}` });
+        server?.renewed();
+      },
       changed: () => changes.notify(),
     },
   );
@@ -111,6 +115,7 @@ export async function startSupernode(
     baseTargets: () => member.baseTargets(),
     refusal: (id) => member.revocations.refusal(id),
   });
+  const erasing = new Erasing({ clock, log, store });
   const preshared = new PresharedKeys({
     pq: config.egress ? 'prefer' : 'off',
     crypto,
@@ -120,6 +125,7 @@ export async function startSupernode(
     sessions: () => executor.sessions(),
     observe: () => dataplane.observePeers(),
     reproject: (session, change) => executor.reproject(session, change),
+    erase: () => erasing.soon(),
   });
   const executor: CommandExecutor = new CommandExecutor(
     { clock, crypto, ledger: store.ledger, dataplane, log, metrics },
@@ -217,6 +223,7 @@ export async function startSupernode(
     self,
     clock,
     log,
+    audit: ports.audit,
     revocations: () => member.revocations,
     streams: () => streams,
     front,
@@ -406,6 +413,7 @@ export async function startSupernode(
       await server.close();
       await probes?.close();
       await executor.stop();
+      erasing.stop();
       history.close();
       if (executor.sessions().length > 0) return dataplane.inventory();
       await dataplane.reconcile([]);

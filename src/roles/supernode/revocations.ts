@@ -1,3 +1,4 @@
+import type { Audit } from '../../core/ports/audit.js';
 import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import { RateLimiter } from '../../core/rate-limit.js';
@@ -10,10 +11,14 @@ import type { BackSessions } from './back.js';
 import type { FrontSessions } from './front.js';
 import type { Moves } from './moves.js';
 
+/** A supernode that was away for long learns of everybody at once; base has the names. */
+const MOST_NAMED = 100;
+
 export interface ShuttingOutDeps {
   readonly self: PeerId;
   readonly clock: Clock;
   readonly log: Log;
+  readonly audit: Audit;
   readonly revocations: () => Revocations;
   readonly streams: () => Pick<StreamManager, 'byRole' | 'send' | 'disconnect' | 'broadcast'>;
   readonly front: Pick<FrontSessions, 'endAll'>;
@@ -34,12 +39,13 @@ export class ShuttingOut {
   }
 
   /** A newer list is in force. */
-  changed({ news }: RevocationsChanged): void {
+  changed({ added, removed, news }: RevocationsChanged): void {
     this.enforce();
     for (const one of news) {
       this.deps.streams().broadcast('exit', one);
       this.deps.streams().broadcast('client', one);
     }
+    this.#record(added, removed);
   }
 
   /** Takes everything from everybody who is out. Idempotent; also for what a restarted daemon finds on record. */
@@ -56,6 +62,20 @@ export class ShuttingOut {
     this.#warnOthers(isOut);
     front.endAll((one) => isOut(one.client) || isOut(one.exit) || isOut(one.supernode), REASON);
     back.endAll((one) => isOut(one.exit) || isOut(one.origin), REASON);
+  }
+
+  /** What was taken is taken, whether or not it can be written down. */
+  #record(added: RevocationsChanged['added'], removed: RevocationsChanged['removed']): void {
+    const { audit } = this.deps;
+    const detail = { epoch: this.deps.revocations().epoch };
+    for (const { kind, peer } of added.slice(0, MOST_NAMED)) {
+      const code = kind === 'supernode' ? 'supernode-banned' : 'peer-revoked';
+      audit.note({ code, by: 'base', on: `${kind}:${peer}`, detail });
+    }
+    for (const peer of removed.slice(0, MOST_NAMED))
+      audit.note({ code: 'peer-restored', by: 'base', on: `peer:${peer}`, detail });
+    const unnamed = Math.max(0, added.length - MOST_NAMED) + Math.max(0, removed.length - MOST_NAMED);
+    if (unnamed > 0) audit.note({ code: 'peer-revoked', by: 'base', on: '', detail: { ...detail, more: unnamed } });
   }
 
   /** A peer is connected: what it has missed. */

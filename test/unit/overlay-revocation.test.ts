@@ -1,0 +1,307 @@
+import { create } from '@bufbuild/protobuf';
+import t from 'tap';
+import { RevokeMemberRequestSchema, UnrevokeMemberRequestSchema } from '../../src/gen/vpnd/v1/admin_pb.js';
+import { toVpndError } from '../../src/model/errors.js';
+import type { RevocationChange } from '../../src/model/revocation.js';
+import { seconds } from '../../src/model/time.js';
+import { type OverlayWorld, overlayWorld } from '../support/overlay-world.js';
+
+/** The time in which everything must be gone everywhere that is connected. */
+const AT_ONCE = seconds(1);
+
+const revoke = async (world: OverlayWorld, name: string, reason = '') => {
+  const { id, role } = world.node(name);
+  const request = create(RevokeMemberRequestSchema, { peer: id, supernode: role === 'supernode', reason });
+  return world.clock.run(world.base.running.local.revokeMember?.(request) ?? Promise.reject(new Error('no base')));
+};
+const unrevoke = async (world: OverlayWorld, name: string) => {
+  const { id, role } = world.node(name);
+  const request = create(UnrevokeMemberRequestSchema, { peer: id, supernode: role === 'supernode' });
+  return world.clock.run(world.base.running.local.unrevokeMember?.(request) ?? Promise.reject(new Error('no base')));
+};
+
+/** What is left of sessions, on the machines named or on all of them. */
+const left = (world: OverlayWorld, names: readonly string[]): readonly string[] =>
+  world.residue().filter((line) => names.some((name) => line.startsWith(`${name}: `)));
+
+const peersOf = async (world: OverlayWorld, name: string): Promise<readonly string[]> =>
+  ((await world.status(name)).peers ?? []).map((one) => one.peerId ?? '');
+
+/** Two supernodes in `us` and two in `eu`, an exit at each of the latter, a client that has a standby. */
+const wide = (change: Parameters<typeof overlayWorld>[0] = {}) =>
+  overlayWorld({
+    supernodes: [{ region: 'us' }, { region: 'eu' }, { region: 'us' }, { region: 'eu' }],
+    exits: [{ region: 'eu' }, { region: 'eu' }],
+    clients: [{ region: 'us', standby: true }],
+    ...change,
+  });
+
+async function withStandby(world: OverlayWorld, name = 'c0', region = 'eu'): Promise<void> {
+  await world.up(name, { region });
+  let found = false;
+  for (let n = 0; n < 200 && !found; n++) {
+    await world.advance(100);
+    found = (await world.session(name, 'standby')) !== undefined;
+  }
+  if (!found) throw new Error(`${name} has no standby`);
+}
+
+t.test('a revoked client loses its streams and its sessions everywhere, within a second', async (t) => {
+  const world = await wide();
+  await withStandby(world);
+  const client = world.node('c0');
+  t.ok(left(world, ['a', 'b', 'c', 'd', 'x0', 'x1']).length > 0);
+  const done = await revoke(world, 'c0', 'laptop stolen');
+  t.match(done, { changed: true, epoch: 1n, told: 4 });
+  await world.advance(AT_ONCE);
+  t.same(left(world, ['a', 'b', 'c', 'd', 'x0', 'x1']), [], 'no relay port, no peer at an exit, nothing in a book');
+  for (const name of ['a', 'c']) t.notOk((await peersOf(world, name)).includes(client.id), `no stream to ${name}`);
+  t.match((await world.upstream('c0'))?.lastError, /shut out/);
+  t.same(world.leaks, []);
+
+  await world.advance(seconds(120));
+  t.same(left(world, ['a', 'b', 'c', 'd', 'x0', 'x1']), [], 'and gets nothing again');
+  const tries = world.said('c0', /refused|not connected/).length;
+  t.ok(tries < 120, `it tries, and not all the time (${tries})`);
+});
+
+t.test('it stays gone over restarts of every daemon, and with base away', async (t) => {
+  const world = await wide();
+  await withStandby(world);
+  await revoke(world, 'c0');
+  await world.advance(AT_ONCE);
+  await world.stop('base');
+  for (const name of ['a', 'b', 'c', 'd', 'c0']) await world.restart(name);
+  await world.advance(seconds(60));
+  for (const name of ['a', 'b', 'c', 'd']) t.notOk((await peersOf(world, name)).includes(world.node('c0').id));
+  t.same(left(world, ['a', 'b', 'c', 'd', 'x0', 'x1']), []);
+  await world.start('base');
+  await world.advance(seconds(30));
+  t.match(await world.status('base'), { facts: { revocation_epoch: '1', revoked: '1' } }, 'base has it on disk too');
+  t.notOk(await world.connected('c0'));
+});
+
+t.test('un-revoked, it is back by itself', async (t) => {
+  const world = await wide();
+  await revoke(world, 'c0');
+  await world.advance(seconds(30));
+  t.notOk(await world.connected('c0'));
+  t.match(await unrevoke(world, 'c0'), { changed: true, epoch: 2n });
+  await world.untilConnected(['c0'], 15_000);
+  await world.up('c0', { region: 'eu' });
+  t.equal((await world.session('c0'))?.state, 'up');
+});
+
+t.test('a client that is shut out while it asks for an exit gets none', async (t) => {
+  const world = await overlayWorld();
+  // The exit takes its time, so that the news comes in the middle of it.
+  world.node('x0').kernelTakes = seconds(2);
+  const asked = world.upSoon('c0', { region: 'eu' }).then(() => 'up', toVpndError);
+  await world.advance(200);
+  await revoke(world, 'c0');
+  await world.advance(seconds(8));
+  t.not(await world.clock.run(asked), 'up');
+  t.same(left(world, ['a', 'b', 'x0']), []);
+});
+
+t.test('a revoked exit: its clients go over to another one at once', async (t) => {
+  const world = await wide();
+  await withStandby(world);
+  const before = await world.session('c0');
+  const exit = world.of('exit').find((one) => one.id === before?.exitId)?.name ?? '';
+  const other = exit === 'x0' ? 'x1' : 'x0';
+  const traffic = world.traffic('c0');
+  await world.advance(500);
+  await revoke(world, exit, 'its owner logs everything');
+  await world.advance(AT_ONCE);
+  const now = await world.session('c0');
+  t.equal(now?.exitId, world.node(other).id, 'the standby carries the traffic');
+  t.equal(now?.state, 'up');
+  t.same(
+    await Promise.all(['b', 'd'].map(async (name) => (await peersOf(world, name)).includes(world.node(exit).id))),
+    [false, false],
+  );
+  t.same(left(world, [exit]).length > 0, true, 'what it keeps itself nobody can take: nothing reaches it');
+  for (const name of ['a', 'b', 'c', 'd']) {
+    const session = before?.sessionId ?? '';
+    t.notMatch(left(world, [name]).join('\n'), new RegExp(session), `${name} has nothing of the session`);
+  }
+  await world.advance(seconds(10));
+  traffic.stop();
+  t.same(world.leaks, []);
+  const tunnels = await world.sessions('c0');
+  t.notOk(
+    tunnels.some((one) => one.exitId === world.node(exit).id),
+    'no tunnel goes to it',
+  );
+});
+
+t.test('a revoked exit without another: traffic is held, and it is not asked again', async (t) => {
+  const world = await overlayWorld();
+  await world.up('c0', { region: 'eu' });
+  const traffic = world.traffic('c0');
+  await revoke(world, 'x0');
+  await world.advance(seconds(20));
+  t.equal((await world.session('c0'))?.state, 'waiting');
+  t.match((await world.status('c0')).problems?.join(), /no exit|shut out/);
+  t.same(world.leaks, []);
+  traffic.stop();
+  t.same(left(world, ['a', 'b']), []);
+});
+
+t.test('a banned supernode in front of the client: it leaves, and the standby carries its traffic', async (t) => {
+  const world = await wide();
+  await withStandby(world);
+  const at = (await world.session('c0'))?.supernodeId;
+  const name = world.of('supernode').find((one) => one.id === at)?.name ?? '';
+  await revoke(world, name, 'broken into');
+  await world.advance(AT_ONCE);
+  const now = await world.session('c0');
+  t.equal(now?.state, 'up');
+  t.not(now?.supernodeId, at);
+  t.notOk((await world.upstream('c0'))?.supervisorId === at);
+  for (const other of ['a', 'b', 'c', 'd'].filter((one) => one !== name)) {
+    const known = world.node(other).store.facts.get<{ id: string }[]>('directory') ?? [];
+    t.notOk(
+      known.some(({ id }) => id === at),
+      `${other} has been told a directory without it`,
+    );
+    t.notMatch(
+      world
+        .node(other)
+        .store.facts.names('back/')
+        .map((one) => world.node(other).store.facts.get(one)),
+      [{ origin: at }],
+    );
+  }
+  for (const exit of ['x0', 'x1', 'c0']) {
+    const lines = [(await world.status(exit)).upstream, ...((await world.status(exit)).otherUpstreams ?? [])];
+    t.notOk(
+      lines.some((one) => one?.supervisorId === at),
+      `${exit} has no stream to it`,
+    );
+  }
+  // It has every key it ever had, and asks the others.
+  await world.advance(seconds(30));
+  t.notOk((await world.status(name)).upstream?.state === 'up', 'base does not take it');
+  t.same(world.leaks, []);
+});
+
+t.test('a banned supernode of an exit: the exit goes elsewhere, and clients reach it there', async (t) => {
+  const world = await overlayWorld({
+    supernodes: [{ region: 'us' }, { region: 'eu' }, { region: 'eu' }],
+    exits: [{ region: 'eu' }],
+  });
+  await world.up('c0', { region: 'eu' });
+  const at = (await world.upstream('x0'))?.supervisorId;
+  const name = world.of('supernode').find((one) => one.id === at)?.name ?? '';
+  await revoke(world, name);
+  await world.advance(AT_ONCE);
+  t.same(
+    left(world, ['x0']).filter((line) => line.includes(world.node(name).id)),
+    [],
+  );
+  await world.until('the exit is elsewhere', () => world.node('x0').process !== undefined, 1_000);
+  await world.advance(seconds(15));
+  t.not((await world.upstream('x0'))?.supervisorId, at);
+  t.equal((await world.session('c0'))?.state, 'up', 'the client has found it again');
+  t.notOk(((await world.session('c0'))?.via ?? []).includes(at ?? ''));
+  t.same(world.leaks, []);
+});
+
+t.test('a banned supernode stays out over restarts, with base away', async (t) => {
+  const world = await wide();
+  await withStandby(world);
+  await revoke(world, 'b');
+  await world.advance(AT_ONCE);
+  const banned = world.node('b').id;
+  await world.stop('base');
+  for (const name of ['a', 'c', 'd', 'x0', 'x1', 'c0', 'b']) await world.restart(name);
+  await world.advance(seconds(60));
+  for (const name of ['x0', 'x1', 'c0']) {
+    const { upstream, otherUpstreams, supernodes } = await world.status(name);
+    t.notOk(
+      [upstream, ...(otherUpstreams ?? [])].some((one) => one?.supervisorId === banned),
+      name,
+    );
+    t.notOk(
+      supernodes?.some((one) => one.peerId === banned),
+      `${name} does not even know it`,
+    );
+  }
+  t.match((await world.session('c0'))?.state, 'up');
+});
+
+t.test('a supernode that was away hears of it from its peers, with base away', async (t) => {
+  const world = await wide();
+  await world.stop('c');
+  await revoke(world, 'x1');
+  await world.advance(AT_ONCE);
+  await world.stop('base');
+  await world.start('c');
+  // A client with a stream to both of them.
+  await withStandby(world);
+  await world.until('it knows', () => world.node('c').store.facts.get('revocations') !== undefined, 60_000);
+  t.pass('passed on by a client that was told elsewhere');
+});
+
+t.test('a supernode that withholds the list: its clients hear of it over their second stream', async (t) => {
+  const world = await wide();
+  for (const name of ['a']) {
+    world.node(name).tampering.sends = (message) =>
+      message.kind === 'event' && message.news.kind === 'revocations' ? undefined : message;
+  }
+  await withStandby(world);
+  const before = await world.session('c0');
+  const exit = world.of('exit').find((one) => one.id === before?.exitId)?.name ?? '';
+  await revoke(world, exit);
+  await world.advance(AT_ONCE);
+  t.not((await world.session('c0'))?.exitId, world.node(exit).id, 'the client has left the exit by its own list');
+});
+
+t.test('a supernode replays an older list, and forges one', async (t) => {
+  const world = await wide();
+  const told: RevocationChange[] = [];
+  world.node('a').tampering.sends = (message) => {
+    if (message.kind === 'event' && message.news.kind === 'revocations') told.push(message.news.change);
+    return message;
+  };
+  await revoke(world, 'x1');
+  await world.advance(AT_ONCE);
+  await revoke(world, 'b');
+  await world.advance(AT_ONCE);
+  const epoch = () => world.node('c0').store.facts.get<{ head: unknown }>('revocations')?.head;
+  const newest = epoch();
+  const [change] = told;
+  if (change === undefined) return;
+  // What comes between is the first list it ever got, or that list with somebody else on it.
+  const other = change.added.map((one) => ({ ...one, peer: world.node('c').id }));
+  const forged = { ...change, added: [...change.added, ...other] };
+  let n = 0;
+  world.node('a').tampering.sends = (message) =>
+    message.kind === 'pong'
+      ? { kind: 'event', news: { kind: 'revocations', change: n++ % 2 === 0 ? change : forged } }
+      : message;
+  await world.advance(seconds(25));
+  t.same(epoch(), newest, 'the newest list stays in force');
+  world.node('a').tampering.sends = (message) => message;
+  await world.advance(seconds(60));
+  t.ok(await world.connected('c0'));
+});
+
+t.test('a node with the identity of a revoked one is refused, whatever it enrols as', async (t) => {
+  const world = await overlayWorld();
+  await revoke(world, 'x0');
+  await world.advance(AT_ONCE);
+  await world.giveToken('x0', 'exit', 'us');
+  await world.restart('x0').catch(() => undefined);
+  await world.advance(seconds(20));
+  t.notOk(await world.connected('x0').catch(() => false));
+  const tokens = await world.base.store.directory.tokens();
+  const fresh = tokens.filter((one) => one.region === 'us' && one.role === 'exit');
+  t.same(
+    fresh.map((one) => one.usesLeft),
+    [1],
+    'the token is not used up',
+  );
+});
