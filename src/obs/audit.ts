@@ -36,8 +36,6 @@ export interface AuditOptions {
 export interface AuditLog extends Audit {
   /** Removes the entries from before this moment, as far as they are the oldest. Answers with how many went. */
   forget(before: Instant): number;
-  /** Why nothing can be recorded at present, for a status; undefined while all is well. */
-  problem(): string | undefined;
   /** Writes what has not been written. Nothing is recorded after that. Never throws. */
   close(): void;
 }

@@ -1,5 +1,6 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { ConnectRouter } from '@connectrpc/connect';
+import { type Audit, type AuditActor, NO_AUDIT } from '../core/ports/audit.js';
 import type { Log } from '../core/ports/log.js';
 import {
   LocalBase,
@@ -24,10 +25,22 @@ export function localRoutes(
   h: LocalHandlers,
   log: Log,
   closing: AbortSignal,
+  audited: AuditedCalls = { audit: NO_AUDIT, caller: () => 'operator' },
 ): (router: ConnectRouter) => void {
   const failure = (call: string, thrown: unknown): unknown => {
     if (toVpndError(thrown).code === 'internal') log.error(`local API: ${call} failed`, { err: thrown });
     return toConnectError(thrown);
+  };
+  /** On disk before the call is carried out; where that cannot be, it is not. */
+  const recordCall = async (call: string): Promise<void> => {
+    const event = { code: 'admin-call', by: audited.caller(), on: `call:${call}` } as const;
+    if (LISTS.has(call)) audited.audit.note(event);
+    else if (!LOOKS.has(call)) await audited.audit.record(event);
+  };
+  const recordRefusal = (call: string, thrown: unknown): void => {
+    if (LOOKS.has(call)) return;
+    const detail = { refused: toVpndError(thrown).code };
+    audited.audit.note({ code: 'admin-call', by: audited.caller(), on: `call:${call}`, detail });
   };
   /** Runs the role's method if it has one. */
   const answer = async <M, T>(
@@ -39,8 +52,10 @@ export function localRoutes(
   ): Promise<T> => {
     try {
       if (method === undefined) throw notFor(call, role, forRole);
+      await recordCall(call);
       return await run(method);
     } catch (thrown) {
+      recordRefusal(call, thrown);
       // Whoever gave up gets no answer; that is nothing broken.
       if (signal?.aborted) throw toConnectError(new VpndError('closed', 'the request was given up', { cause: thrown }));
       throw failure(call, thrown);
@@ -57,9 +72,12 @@ export function localRoutes(
     const signal = AbortSignal.any([caller, closing]);
     try {
       if (method === undefined) throw notFor(call, role, forRole);
+      await recordCall(call);
       yield* run(method, signal);
     } catch (thrown) {
-      if (!signal.aborted) throw failure(call, thrown);
+      if (signal.aborted) return;
+      recordRefusal(call, thrown);
+      throw failure(call, thrown);
     }
   }
   const until = (caller: AbortSignal): AbortSignal => AbortSignal.any([caller, closing]);
@@ -113,6 +131,17 @@ export function localRoutes(
     });
   };
 }
+
+/** Who uses the local API is written down by these. */
+export interface AuditedCalls {
+  readonly audit: Audit;
+  caller(): AuditActor;
+}
+
+/** Asked by monitoring every few seconds, and telling nothing that a log does not: no entries. */
+const LOOKS: ReadonlySet<string> = new Set(['status', 'events']);
+/** They change nothing, so that a full disk does not refuse them. */
+const LISTS: ReadonlySet<string> = new Set(['token list', 'members', 'exits']);
 
 const NAMES: Record<Role, string> = { base: 'base', supernode: 'a supernode', exit: 'an exit', client: 'a client' };
 const notFor = (call: string, role: Role, forRole: Role): VpndError =>

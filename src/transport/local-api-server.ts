@@ -2,6 +2,7 @@ import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { connect } from 'node:net';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
+import { type Audit, type AuditActor, NO_AUDIT } from '../core/ports/audit.js';
 import type { Log } from '../core/ports/log.js';
 import { VpndError } from '../model/errors.js';
 import type { Role } from '../model/role.js';
@@ -14,6 +15,8 @@ export interface LocalApiOptions {
   readonly role: Role;
   readonly handlers: LocalHandlers;
   readonly log: Log;
+  /** Where calls are written down; nowhere unless given. */
+  readonly audit?: Audit;
 }
 
 export interface LocalApiServer {
@@ -32,12 +35,12 @@ const REQUEST_LIMIT_BYTES = 64 * 1024;
  * there already).
  */
 export async function serveLocalApi(options: LocalApiOptions): Promise<LocalApiServer> {
-  const { socket, role, handlers, log } = options;
+  const { socket, role, handlers, log, audit = NO_AUDIT } = options;
   await clearStaleSocket(socket);
   const closing = new AbortController();
   const server = createServer(
     connectNodeAdapter({
-      routes: localRoutes(role, handlers, log, closing.signal),
+      routes: localRoutes(role, handlers, log, closing.signal, { audit, caller: () => whoMayConnect(socket) }),
       readMaxBytes: REQUEST_LIMIT_BYTES,
       // Browsers and other vpnd-unaware tools have no business here; one protocol is enough.
       grpc: false,
@@ -53,6 +56,17 @@ export async function serveLocalApi(options: LocalApiOptions): Promise<LocalApiS
         server.closeAllConnections();
       }),
   };
+}
+
+/**
+ * Node cannot ask the kernel who is at the other end (SO_PEERCRED), so this says who can be: the socket's owner, its group
+ * where that may write, and root, who always can. `local:uid=0`, `local:uid=997|0`, `local:uid=997|0,gid=27`.
+ */
+export function whoMayConnect(socket: string): AuditActor {
+  const stat = lstatSync(socket, { throwIfNoEntry: false });
+  if (stat === undefined) return 'local:?';
+  const users = stat.uid === 0 ? '0' : `${stat.uid}|0`;
+  return `local:uid=${users}${(stat.mode & 0o020) === 0 ? '' : `,gid=${stat.gid}`}`;
 }
 
 async function clearStaleSocket(socket: string): Promise<void> {

@@ -35,12 +35,16 @@ export type AuditCode =
   /** The daemon found at a start that its log is not as it left it. */
   | 'audit-broken';
 
-/** Who did it: `peer:<id>`, `supernode:<id>`, `local:uid=0`; `operator` (see the admin call before it), `daemon`, `stranger`. */
+/**
+ * Who did it: `peer:<id>`, `supernode:<id>`, `base`, `local:uid=0` (who may open the socket of the local API),
+ * `operator` (see the admin call before it), `daemon`, `stranger`.
+ */
 export type AuditActor =
   | `peer:${string}`
   | `supernode:${string}`
   | `local:${string}`
   | 'operator'
+  | 'base'
   | 'daemon'
   | 'stranger';
 
@@ -69,10 +73,12 @@ export interface Audit {
    * never waits. What could not be written is counted, and `audit-gap` says so as soon as writing works again.
    */
   note(event: AuditEvent): void;
+  /** Why nothing can be recorded at present, for a status; undefined while all is well. */
+  problem(): string | undefined;
 }
 
 /** Nodes that keep no audit log, and tests that do not look at it. */
-export const NO_AUDIT: Audit = { record: async () => {}, note: () => {} };
+export const NO_AUDIT: Audit = { record: async () => {}, note: () => {}, problem: () => undefined };
 
 /** One link of the chain, as stored. */
 export interface AuditEntry {

@@ -1,4 +1,5 @@
 import { CLOCK_TOLERANCE, clockSkew, enrolSigningInput, renewalSigningInput } from '../../core/auth.js';
+import { byPeer } from '../../core/ports/audit.js';
 import type { UnaryContext } from '../../core/ports/network.js';
 import type { BaseStore, MemberRecord, Redemption } from '../../core/ports/store.js';
 import { limitKey, RateLimiter } from '../../core/rate-limit.js';
@@ -10,6 +11,7 @@ import type { Signed } from '../../model/membership.js';
 import type { RegisterPeerRequest, RegisterPeerResponse, Renewal, RenewalResult } from '../../model/messages.js';
 import { type Instant, type Millis, minutes, plus, since } from '../../model/time.js';
 import type { RolePorts } from '../ports.js';
+import { RefusedEnrolments } from './audited.js';
 import type { SupernodeDirectory } from './directory.js';
 import type { BaseKeys } from './keys.js';
 import type { BaseRevocations } from './revocations.js';
@@ -23,6 +25,7 @@ const PER_SUPERNODE = { perMinute: 6_000, burst: 2_000, maxKeys: 10_000 };
 
 /** Joining and staying: from a token to a membership, from an old membership to a new one. */
 export class Enrolment {
+  readonly #refused: RefusedEnrolments;
   readonly #strangers: RateLimiter;
   readonly #supernodes: RateLimiter;
 
@@ -33,6 +36,7 @@ export class Enrolment {
     private readonly revocations: Pick<BaseRevocations, 'epoch' | 'refusal'>,
     private readonly ports: RolePorts<BaseStore>,
   ) {
+    this.#refused = new RefusedEnrolments(ports.audit, ports.clock);
     this.#strangers = new RateLimiter(PER_ADDRESS, ports.clock);
     this.#supernodes = new RateLimiter(PER_SUPERNODE, ports.clock);
   }
@@ -42,6 +46,14 @@ export class Enrolment {
    * that is off is refused before the token is spent. The same node may ask again, should the answer get lost.
    */
   async register(request: RegisterPeerRequest, context: UnaryContext): Promise<RegisterPeerResponse> {
+    try {
+      return await this.#register(request, context);
+    } catch (thrown) {
+      throw this.#refused.noted(thrown, request);
+    }
+  }
+
+  async #register(request: RegisterPeerRequest, context: UnaryContext): Promise<RegisterPeerResponse> {
     this.#limit(context);
     this.#fresh(request.timestamp);
     const { peer, role, region, csr } = request;
@@ -55,6 +67,8 @@ export class Enrolment {
     const outcome = await directory.redeem(secretHash, { peer, role, region }, this.ports.clock.now());
     if (!outcome.ok) throw tokenRefused(outcome.error);
     const { member } = outcome;
+    // Nobody has anything of it yet: a node that asks again with the same token is answered once this can be recorded.
+    await this.#recordEnrolment(member);
     this.ports.log.info('peer enrolled', { peer_id: peer, role, region: member.region });
     return {
       membership: this.#membership(member),
@@ -95,7 +109,26 @@ export class Enrolment {
     const member = await this.member(renewal.peer);
     if (renewal.csr.length > 0 && !member.roles.includes('supernode'))
       throw new VpndError('forbidden', 'only supernodes have TLS certificates');
-    return { membership: this.#membership(member), certificate: await this.#certificate(member, renewal.csr) };
+    const certificate = await this.#certificate(member, renewal.csr);
+    // A full disk must not end what runs: a renewal gives nobody anything that base has not recorded before.
+    const on = `peer:${member.peer}`;
+    this.ports.audit.note({ code: 'membership-renewed', by: byPeer(member.peer), on, detail: this.#granted(member) });
+    return { membership: this.#membership(member), certificate };
+  }
+
+  async #recordEnrolment(member: MemberRecord): Promise<void> {
+    const by = byPeer(member.peer);
+    const on = `peer:${member.peer}`;
+    await this.ports.audit.record(
+      { code: 'token-spent', by, on: `token:${member.tokenId}` },
+      { code: 'enrolled', by, on, detail: { token: member.tokenId } },
+      { code: 'membership-issued', by: 'daemon', on, detail: this.#granted(member) },
+    );
+  }
+
+  #granted({ roles, region, pool }: MemberRecord) {
+    const until = new Date(plus(this.ports.clock.now(), this.options.membershipTtl)).toISOString();
+    return { roles: roles.join('+'), region, ...(pool === '' ? {} : { pool }), until };
   }
 
   #membership(member: MemberRecord): Signed {

@@ -56,6 +56,7 @@ export async function baseStatus(sources: StatusSources): Promise<MessageInitSha
     })),
     problems: [
       ...problemsOf(sources.regions, supernodes, [...exits, ...clients], usable),
+      ...[ports.audit.problem() ?? []].flat(),
       ...(config.advertise.length === 0
         ? ['no join token can be made: base does not know its address; start it with --advertise <host:port>']
         : []),

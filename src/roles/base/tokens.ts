@@ -38,7 +38,7 @@ export class Tokens {
         'bad-config',
         'base does not know under which address nodes reach it; start it with --advertise <host:port>',
       );
-    const { clock, crypto, random, store, log } = this.ports;
+    const { audit, clock, crypto, random, store, log } = this.ports;
     const secret = newTokenSecret(random);
     const now = clock.now();
     const record: TokenRecord = {
@@ -55,6 +55,9 @@ export class Tokens {
       usesLeft: uses,
       revoked: false,
     };
+    const { expiresAt } = record;
+    const detail = { role, egress, region, pool, uses, expires: new Date(expiresAt).toISOString(), note };
+    await audit.record({ code: 'token-made', by: 'operator', on: `token:${record.id}`, detail });
     await store.directory.createToken(record);
     log.info('join token made', { role, region, count: uses });
     this.changed();
@@ -69,6 +72,8 @@ export class Tokens {
 
   /** Rejects with `not-found`. */
   async revoke({ tokenId }: RevokeTokenRequest): Promise<void> {
+    if ((await this.ports.store.directory.tokens()).some(({ id }) => id === tokenId))
+      await this.ports.audit.record({ code: 'token-revoked', by: 'operator', on: `token:${tokenId}` });
     if (!(await this.ports.store.directory.revokeToken(tokenId)))
       throw new VpndError('not-found', `there is no join token ${tokenId.slice(0, 64)}; \`vpnd token list\` shows all`);
     this.ports.log.info('join token revoked');

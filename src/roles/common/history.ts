@@ -4,7 +4,7 @@ import type { FactStore } from '../../core/ports/store.js';
 import { toVpndError } from '../../model/errors.js';
 import type { EventCode, NodeEvent } from '../../model/event.js';
 import type { SessionId } from '../../model/ids.js';
-import { ms } from '../../model/time.js';
+import { type Instant, ms } from '../../model/time.js';
 import type { LocalHandlers } from '../../transport/local-api.js';
 import { Changes } from './changes.js';
 
@@ -25,6 +25,8 @@ const WRITE_AFTER = ms(500);
 interface Chunk {
   readonly name: string;
   readonly last: number;
+  /** When its newest event was. */
+  readonly lastAt: Instant;
 }
 
 /**
@@ -79,6 +81,15 @@ export class History {
     return this.#changes.next(signal);
   }
 
+  /** Forgets all events from before this moment, here and on disk. Throws what the store does. */
+  forget(before: Instant): void {
+    this.#events = this.#events.filter(({ at }) => at >= before);
+    // A chunk is what happened within half a second: it is old as a whole, or as good as.
+    const old = this.#chunks.filter(({ lastAt }) => lastAt < before);
+    for (const { name } of old) this.#options.facts.remove(name);
+    this.#chunks = this.#chunks.filter((chunk) => !old.includes(chunk));
+  }
+
   /** Writes what has not been written. Never throws. */
   flush(): void {
     this.#cancelWrite?.();
@@ -109,7 +120,7 @@ export class History {
     if (first === undefined || last === undefined) return;
     const name = nameOf(first.sequence);
     this.#options.facts.put(name, events);
-    this.#chunks.push({ name, last: last.sequence });
+    this.#chunks.push({ name, last: last.sequence, lastAt: last.at });
     this.#unwritten = last.sequence + 1;
   }
 
@@ -125,11 +136,11 @@ export class History {
     const { facts } = this.#options;
     for (const name of facts.names(PREFIX)) {
       const events = facts.get<readonly NodeEvent[]>(name) ?? [];
-      const last = events.at(-1)?.sequence;
+      const last = events.at(-1);
       if (last === undefined) continue;
-      this.#chunks.push({ name, last });
+      this.#chunks.push({ name, last: last.sequence, lastAt: last.at });
       this.#events.push(...events);
-      this.#next = Math.max(this.#next, last + 1);
+      this.#next = Math.max(this.#next, last.sequence + 1);
     }
     this.#events = this.#events.slice(-this.#limit);
   }

@@ -22,6 +22,7 @@ export async function enrolled(
     const asking = { asked: () => enrolmentAsked(facts), refused: () => enrolmentRefused(facts) };
     const fresh = await enrol({ token, role, region: config.region, identity: keys.identity, ...asking }, ports);
     saveEnrolment(facts, fresh);
+    recordEnrolment(fresh, ports);
     return fresh;
   }
   if (known.role !== role) {
@@ -53,9 +54,20 @@ async function enrolledAnew(
   try {
     const fresh = await enrol({ token, role, region: config.region, identity, before: known }, ports);
     saveEnrolment(ports.store.facts, fresh);
+    recordEnrolment(fresh, ports);
     return fresh;
   } catch (err) {
     ports.log.warn('the join token was not used: this node stays enrolled as it was', { err });
     return known;
   }
+}
+
+/** base has it already, and this node is what it is whether or not it can write that down. */
+function recordEnrolment({ peer, role, region }: Enrolment, { audit }: RolePorts): void {
+  audit.note({
+    code: 'enrolled',
+    by: 'base',
+    on: `${role === 'supernode' ? role : 'peer'}:${peer}`,
+    detail: { region },
+  });
 }

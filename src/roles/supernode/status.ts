@@ -29,7 +29,7 @@ export interface SupernodeView {
 export async function supernodeStatus(view: SupernodeView): Promise<StatusInit> {
   const { config, ports, member, streams, front, back, relayPorts, plan } = view;
   const common = nodeStatus('supernode', config, ports, member);
-  const problems = [...(common.problems ?? [])];
+  const problems = [...(common.problems ?? []), ...[ports.audit.problem() ?? []].flat()];
   if (plan === undefined) problems.push('base has leased no addresses yet: no session can be opened');
   const { draining } = view.drain;
   const left = view.drain.progress();
