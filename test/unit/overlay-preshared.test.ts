@@ -73,7 +73,7 @@ for (const [what, options] of Object.entries<Parameters<typeof overlayWorld>[0]>
     if (what === 'over one supernode') await world.setPath('c0', Path.RELAY);
     await world.advance(seconds(10));
     const [first] = agrees(t, world);
-    const traffic = world.traffic('c0', 10);
+    const traffic = world.traffic('c0', 2);
     await world.advance(hours(1));
     const [second] = agrees(t, world, 1, 'after an hour');
     t.not(second, first, 'it is another one');
@@ -115,7 +115,7 @@ t.test('any daemon may be restarted at any time', async (t) => {
   await world.up('c0');
   await world.advance(seconds(10));
   const [first] = agrees(t, world);
-  const traffic = world.traffic('c0', 10);
+  const traffic = world.traffic('c0', 2);
   for (const name of ['x0', 'b', 'a', 'c0']) {
     world.crash(name);
     await world.advance(seconds(3));
@@ -151,7 +151,7 @@ async function answerLost(options: Parameters<typeof overlayWorld>[0] = {}) {
     lost++;
     return undefined;
   };
-  const traffic = world.traffic('c0', 10);
+  const traffic = world.traffic('c0', 2);
   const first = keys(world)['wg-client'];
   await world.until('the exit has another key', () => keys(world)['wg-client']?.there !== first?.there, hours(2));
   return { world, traffic, first: first?.here, lost: () => lost, heal: () => delete a.tampering.sends };
@@ -226,7 +226,7 @@ t.test('a client that slept through it finds the key again', async (t) => {
   await world.advance(minutes(30) + seconds(7));
   world.wake('c0');
   await world.advance(minutes(2));
-  const traffic = world.traffic('c0', 10);
+  const traffic = world.traffic('c0', 2);
   await world.advance(seconds(5));
   t.equal(traffic.lost, 0);
   t.match(world.way('c0'), { ok: true });
@@ -241,7 +241,7 @@ t.test('a supernode that swaps the key at a renewal learns nothing and breaks no
   const [first] = agrees(t, world);
   const own = world.crypto.kemKeyPair().publicKey;
   world.node('a').tampering.asks = (request) => (request.kemKey.length > 0 ? { ...request, kemKey: own } : request);
-  const traffic = world.traffic('c0', 10);
+  const traffic = world.traffic('c0', 2);
   await world.advance(hours(1) + minutes(30));
   t.equal(keys(world)['wg-client']?.here, first, 'the client keeps what it has');
   t.match(world.said('c0', /could not be renewed/)[0]?.fields, { code: 'bad-offer' });

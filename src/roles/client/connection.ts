@@ -375,10 +375,9 @@ export class Connection {
     this.#abort.abort(closed);
     await Promise.all([this.#standby.giveUp(closed), this.#survival.giveUp(closed)]);
     await this.#turn.catch(() => {});
-    this.keeper.pulses.unwatchAll();
     // What stays on record is taken up at the next start, as if `down` had never been said.
     this.keeper.record.tidy();
-    this.keeper.carriage.closeAll();
+    this.keeper.stop();
   }
 
   // ——— tunnels come and go

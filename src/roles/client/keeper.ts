@@ -8,6 +8,7 @@ import type { EventCode } from '../../model/event.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { News } from '../../model/messages.js';
 import type { Privacy } from '../../model/role.js';
+import { Erasing } from '../common/erasing.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import { Carriage, type OpenCarrier } from './carriage.js';
@@ -51,6 +52,7 @@ export class Keeper {
   readonly carriage: Carriage;
   readonly retirement: Retirement;
   readonly rekeying: Rekeying;
+  readonly #erasing: Erasing;
   readonly #pairs: KemPairs;
 
   constructor(private readonly deps: KeeperDeps) {
@@ -74,6 +76,7 @@ export class Keeper {
     });
     const pulse = (slot: number) => this.pulses.of(slot);
     this.carriage = new Carriage({ ports, tunnels, open: deps.openCarrier, lineTo, pulse, tell, happened });
+    this.#erasing = new Erasing(ports);
     this.#pairs = new KemPairs(config.pq, ports.crypto);
     this.rekeying = new Rekeying({
       ports,
@@ -81,7 +84,10 @@ export class Keeper {
       tunnels,
       pairs: this.#pairs,
       lineTo,
-      keep: () => this.record.tryKeepTunnels(tunnels),
+      keep: () => {
+        this.record.tryKeepTunnels(tunnels);
+        this.#erasing.soon();
+      },
       happened,
     });
     this.retirement = new Retirement(ports, tunnels, (slot, reason) => this.close(slot, reason));
@@ -162,6 +168,7 @@ export class Keeper {
     }
     await this.tunnels.commit().catch((err: unknown) => this.deps.ports.log.warn('a tunnel is still there', { err }));
     this.record.tryKeepTunnels(this.tunnels);
+    this.#erasing.soon();
   }
 
   /** Everything at once, kernel included. */
@@ -173,6 +180,14 @@ export class Keeper {
     this.tunnels.dropAll();
     await this.tunnels.reconcile();
     this.record.forgetTunnels();
+    this.#erasing.soon();
+  }
+
+  /** Leaves the tunnels as they are. */
+  stop(): void {
+    this.pulses.unwatchAll();
+    this.carriage.closeAll();
+    this.#erasing.stop();
   }
 
   /** False when its stream is not there to tell it on. */

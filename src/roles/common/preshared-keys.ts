@@ -37,6 +37,8 @@ export interface PresharedKeysDeps {
   readonly sessions: () => readonly SessionRecord[];
   readonly observe: () => Promise<readonly PeerObservation[]>;
   readonly reproject: (session: SessionId, change: () => void) => Promise<void>;
+  /** A key was taken off the record, or is about to be. */
+  readonly erase: () => void;
 }
 
 /** Which of a session's keys WireGuard has at present, while it is not certain which of them the client has. */
@@ -87,6 +89,7 @@ export class PresharedKeys {
         this.#prepare(command, projection.prepare?.(command, next, before) ?? next, before),
       ended: (session, why) => {
         this.#trials.delete(session);
+        this.deps.erase();
         projection.ended?.(session, why);
       },
     };
@@ -135,7 +138,9 @@ export class PresharedKeys {
   /** Without what is not needed any more. The newest one stays: its answer may be asked for again. */
   #narrowed(session: SessionId, preshared: Preshared): Preshared {
     const possible = this.#possible(session, preshared);
-    return { ...preshared, keys: preshared.keys.filter((key, i) => i === 0 || possible.includes(key)) };
+    const keys = preshared.keys.filter((key, i) => i === 0 || possible.includes(key));
+    if (keys.length < preshared.keys.length) this.deps.erase();
+    return { ...preshared, keys };
   }
 
   /** The keys the client may have. */

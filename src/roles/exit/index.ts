@@ -7,6 +7,7 @@ import { type PeerId, shortId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
 import { ms, seconds } from '../../model/time.js';
 import { Changes } from '../common/changes.js';
+import { Erasing } from '../common/erasing.js';
 import { History } from '../common/history.js';
 import type { NodeKeys } from '../common/keys.js';
 import { joinOverlay, type Member } from '../common/member.js';
@@ -41,6 +42,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     observe: () => dataplane.observePeers(),
     reproject: (session, change) => executor.reproject(session, change),
   });
+  const erasing = new Erasing(ports);
   const preshared = new PresharedKeys({
     ...ports,
     pq: config.pq,
@@ -48,6 +50,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     sessions: () => executor.sessions(),
     observe: () => dataplane.observePeers(),
     reproject: (session, change) => executor.reproject(session, change),
+    erase: () => erasing.soon(),
   });
   const executor: CommandExecutor = new CommandExecutor(
     { ...ports, ledger: store.ledger },
@@ -165,6 +168,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       await reconciler.stop();
       await preshared.stop();
       await executor.stop();
+      erasing.stop();
       history.close();
       if (executor.sessions().length > 0) {
         log.info('stopping with sessions in force', { count: executor.sessions().length });
