@@ -258,6 +258,61 @@ for (const [name, make] of Object.entries(subjects)) {
       t.strictSame(await directory.tokens(), [token({ uses: 5, usesLeft: 5, revoked: true })]);
     });
 
+    t.test('a key that is shut out stays out, whatever token it brings, and uses none up', async (t) => {
+      const subject = make(t);
+      const { directory } = subject.store();
+      await directory.createToken(token({ uses: 3, usesLeft: 3 }));
+      await directory.redeem(hash('secret'), wish('anna'), at(1));
+      t.strictSame(await directory.revocations(), { epoch: 0, changedAt: instantOf(0), revoked: [] });
+
+      const anna = { peer: peer('anna'), kind: 'peer' as const, at: at(5), reason: 'stolen' };
+      const stranger = { peer: peer('never seen'), kind: 'supernode' as const, at: at(6), reason: '' };
+      t.equal(await directory.revoke(anna), true);
+      t.equal(await directory.revoke({ ...anna, at: at(7), reason: 'again' }), false, 'once is enough');
+      t.equal(await directory.revoke(stranger), true, 'whether or not it is a member');
+      const refused = { ok: false, error: 'revoked' };
+      t.strictSame(
+        await directory.redeem(hash('secret'), wish('anna'), at(8)),
+        refused,
+        'not with the token it has used',
+      );
+      t.strictSame(await directory.redeem(hash('secret'), wish('never seen'), at(8)), refused);
+      await directory.createToken({ ...token({ uses: 1, usesLeft: 1 }), id: '99999999', secretHash: hash('fresh') });
+      t.strictSame(await directory.redeem(hash('fresh'), wish('anna'), at(8)), refused, 'nor with another');
+      const left = (await directory.tokens()).map((one) => [one.id, one.usesLeft]);
+      t.strictSame(left, [
+        ['0a1b2c3d', 2],
+        ['99999999', 1],
+      ]);
+
+      const again = subject.reopen().directory;
+      const set = await again.revocations();
+      t.strictSame(
+        { ...set, revoked: [...set.revoked].sort((a, b) => a.at - b.at) },
+        {
+          epoch: 2,
+          changedAt: at(6),
+          revoked: [anna, stranger],
+        },
+      );
+      t.equal((await again.member(anna.peer))?.revokedAt, at(5));
+      t.strictSame(
+        (await again.members()).map((one) => one.peer),
+        [anna.peer],
+      );
+
+      t.equal(await again.unrevoke(peer('nobody'), at(9)), false);
+      t.equal(await again.unrevoke(anna.peer, at(9)), true);
+      t.equal(await again.unrevoke(anna.peer, at(9)), false);
+      t.match(await again.revocations(), { epoch: 3, changedAt: at(9), revoked: [stranger] });
+      t.equal((await again.member(anna.peer))?.revokedAt, undefined);
+      t.equal((await again.redeem(hash('secret'), wish('anna'), at(10))).ok, true, 'and is let in again');
+
+      await again.adoptRevocations({ epoch: 12, changedAt: at(20), revoked: [anna] });
+      t.strictSame(await again.revocations(), { epoch: 12, changedAt: at(20), revoked: [anna] });
+      t.equal((await again.member(anna.peer))?.revokedAt, at(5), 'members follow a list that is taken over');
+    });
+
     t.test('a later token replaces what an earlier one said of a member', async (t) => {
       const { directory } = make(t).store();
       await directory.createToken(token());

@@ -12,6 +12,7 @@ import { statements as openStatements } from '../../src/identity/statements.js';
 import { type Cidr, type IpAddress, type Port, parseCidr } from '../../src/model/address.js';
 import { type Bytes, utf8 } from '../../src/model/bytes.js';
 import { NO_LOAD, type SupernodeInfo } from '../../src/model/directory.js';
+import type { Signed } from '../../src/model/membership.js';
 import type {
   AuthResponse,
   ControlMessage,
@@ -214,7 +215,12 @@ export async function baseWorld(change: Partial<BaseConfig> = {}, seed = 1) {
   };
 
   /** Opens a node's stream and lets it authenticate. */
-  const connect = async (node: Node, info: Partial<SupernodeInfo> = {}, membership = node.enrolled.membership) => {
+  const connect = async (
+    node: Node,
+    info: Partial<SupernodeInfo> = {},
+    membership = node.enrolled.membership,
+    revocations: Signed | undefined = undefined,
+  ) => {
     const cable = fakeStream({ clock });
     const received: ControlMessage[] = [];
     const challenge = random.bytes(32);
@@ -255,6 +261,7 @@ export async function baseWorld(change: Partial<BaseConfig> = {}, seed = 1) {
           capabilities,
           sessions: [],
           supernode: node.role === 'supernode' ? supernode : undefined,
+          revocations,
         },
         { id: undefined, challenge, serverKeyHash: SERVER_KEY },
         clock.now(),
@@ -272,7 +279,8 @@ export async function baseWorld(change: Partial<BaseConfig> = {}, seed = 1) {
     /** Tells base what has changed about itself. */
     const say = (change: Partial<SupernodeInfo>) =>
       cable.peer.send({ kind: 'event', news: { kind: 'supernode', supernode: { ...supernode, ...change } } });
-    return { cable, received, welcome, news, directory, say, refusal: () => cable.endOf('peer')?.error };
+    const tell = (news: News) => cable.peer.send({ kind: 'event', news });
+    return { cable, received, welcome, news, directory, say, tell, refusal: () => cable.endOf('peer')?.error };
   };
 
   const enrolAndConnect = async (region = 'eu', info: Partial<SupernodeInfo> = {}) => {
