@@ -11,6 +11,7 @@ import { type Account, accountFor } from './account.js';
 import { HANDOVER_VARIABLES, type Handover } from './handover.js';
 import type { Io } from './io.js';
 import { type Capability, capabilitiesFor, requireCapabilities } from './privileges.js';
+import { withoutSecrets } from './secret-arguments.js';
 
 /** The signals that are meant for the daemon, whoever gets them. */
 const PASSED_ON = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR2'] as const;
@@ -115,8 +116,8 @@ async function tryAs([setpriv, ...args]: Drop, condition: readonly string[]): Pr
 
 /** Starts the same command line by way of setpriv and stays in front of it until it ends. */
 function runInFront([setpriv, ...args]: Drop, account: Account, handover: Handover, undo: () => void): Promise<number> {
-  const own = [process.execPath, ...process.execArgv, scriptPath(), ...process.argv.slice(2)];
-  const env = Object.entries(process.env).filter(([name]) => !OF_THE_LOGIN.test(name) && !(name in handover.env));
+  const own = [process.execPath, ...process.execArgv, scriptPath(), ...withoutSecrets(process.argv.slice(2))];
+  const env = Object.entries(process.env).filter(([name]) => !OF_THE_LOGIN.test(name));
   const daemon = spawn(setpriv, [...args, ...own], {
     cwd: '/',
     env: { ...Object.fromEntries(env), ...HANDOVER_VARIABLES },

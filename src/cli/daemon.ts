@@ -1,8 +1,10 @@
 import { type Command, Option as Flag } from 'commander';
-import { loadRawConfig } from '../config/load.js';
-import { flagOf, type Option, type OptionTable, variableOf } from '../config/option.js';
+import { loadRawConfig, type Readers } from '../config/load.js';
+import { flagOf, type Option, type OptionTable } from '../config/option.js';
 import { OPTIONS } from '../config/options.js';
 import { parseConfig } from '../config/parse.js';
+import { readerOf, readSecretFile } from '../config/secret-file.js';
+import { dropSecretVariables, secretsIn } from '../config/secrets.js';
 import type { DaemonConfig } from '../config/types.js';
 import { VpndError } from '../model/errors.js';
 import type { Role } from '../model/role.js';
@@ -56,19 +58,29 @@ export function daemonCommand(program: Command, role: Role, io: Io, outcome: { s
   const shown = examples.map((example) => `  ${example}`).join('\n');
   command.addHelpText(
     'after',
-    `\nEvery flag is also a variable (--log-level: VPND_LOG_LEVEL) and a key of the configuration file (log-level).\n\nExamples:\n${shown}`,
+    `\nEvery flag is also a variable (--log-level: VPND_LOG_LEVEL) and a key of the configuration file (log-level).${role === 'base' ? '' : ' Secrets come from files: --join-file, VPND_JOIN_FILE, or a systemd credential named join.'}\n\nExamples:\n${shown}`,
   );
   command.action(async (given: Readonly<Record<string, unknown>>) => {
     const handed = takeHandover(io.env);
     const reader = rememberingReader(handed?.files);
-    const config = configFrom(role, flags, given, { ...io.env, ...handed?.env }, reader.read);
-    const secrets = secretsOf(role, io.env);
+    const warnings: string[] = [];
+    const warn = (text: string) => void warnings.push(text);
+    const who = readerOf(io.env);
+    const config = configFrom(role, flags, given, io.env, {
+      read: reader.read,
+      readSecret: (path) => readSecretFile(path, who, warn),
+      secrets: handed?.secrets,
+    });
+    dropSecretVariables(role, io.env);
+    if (io.hideArguments?.())
+      warn('a secret was given as an argument, which the history of a shell keeps; give it in a file (--join-file)');
+    for (const line of warnings) io.err(`vpnd: warning: ${line}\n`);
     if (given.check === true) {
       io.out(`the configuration of vpnd ${role} is good\n`);
       return;
     }
     const { becomeUser } = await import('./become-user.js');
-    const status = await becomeUser(config, io, { files: reader.files, env: secrets });
+    const status = await becomeUser(config, io, { files: reader.files, secrets: secretsIn(role, { ...config }) });
     if (status !== undefined) {
       outcome.status = status === 0 || status === 2 ? status : 1;
       return;
@@ -77,19 +89,6 @@ export function daemonCommand(program: Command, role: Role, io: Io, outcome: { s
     await runDaemon(config, io, () => handed?.started());
   });
   return command;
-}
-
-/** The variables with secrets, which leave the environment: it can be looked at as long as the process lives. */
-function secretsOf(role: Role, env: NodeJS.ProcessEnv): Readonly<Record<string, string>> {
-  const secrets: Record<string, string> = {};
-  for (const option of Object.values(OPTIONS[role] as OptionTable)) {
-    const name = variableOf(option);
-    const value = env[name];
-    if (!option.secret || value === undefined) continue;
-    secrets[name] = value;
-    delete env[name];
-  }
-  return secrets;
 }
 
 function flagFor(option: Option<unknown>): Flag {
@@ -107,7 +106,7 @@ function configFrom(
   flags: ReadonlyMap<Option<unknown>, Flag>,
   given: Readonly<Record<string, unknown>>,
   env: NodeJS.ProcessEnv,
-  read: (path: string) => string,
+  readers: Readers,
 ): DaemonConfig {
   const texts: Record<string, string> = {};
   for (const [option, flag] of flags) {
@@ -116,7 +115,7 @@ function configFrom(
     else if (typeof value === 'string') texts[option.name] = value;
   }
   const file = typeof given.config === 'string' ? given.config : undefined;
-  const raw = loadRawConfig(role, texts, file, env, read);
+  const raw = loadRawConfig(role, texts, file, env, readers);
   if (!raw.ok) throw raw.error;
   const config = parseConfig(role, raw.value);
   if (!config.ok) throw new VpndError('bad-config', config.error.message, { cause: config.error });

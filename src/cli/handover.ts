@@ -8,8 +8,8 @@ import { VpndError } from '../model/errors.js';
 export interface Handover {
   /** What reading each file gave: its text, or the errno. */
   readonly files: Readonly<Record<string, ReadResult>>;
-  /** Variables that are secret. */
-  readonly env: Readonly<Record<string, string>>;
+  /** Values of the secret options, by name, wherever they came from. */
+  readonly secrets: Readonly<Record<string, string>>;
 }
 
 export type ReadResult = { readonly text: string } | { readonly errno: string };

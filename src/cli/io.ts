@@ -1,4 +1,5 @@
 import { toVpndError, VpndError } from '../model/errors.js';
+import { hiddenSecrets } from './secret-arguments.js';
 
 /** What a command may touch of its process. Tests give their own. */
 export interface Io {
@@ -9,6 +10,8 @@ export interface Io {
   readonly env: NodeJS.ProcessEnv;
   /** Whether a person is looking at standard output. */
   readonly interactive: boolean;
+  /** Blanks secrets out of the command line that others can look at; answers with whether there were any. */
+  hideArguments?(): boolean;
   /** Ends the process this moment. */
   exitNow(status: number): never;
   /** Calls back at every SIGINT and SIGTERM; the returned function stops that. */
@@ -24,6 +27,14 @@ export const processIo = (): Io => ({
   },
   env: process.env,
   interactive: process.stdout.isTTY === true,
+  hideArguments: () => {
+    const shown = hiddenSecrets(process.argv.slice(2));
+    if (shown === undefined) return false;
+    process.argv.splice(2, shown.length, ...shown);
+    // Node writes a title over the arguments that /proc shows.
+    process.title = ['vpnd', ...shown].join(' ');
+    return true;
+  },
   exitNow: (status) => process.exit(status),
   onSignal: (listener) => {
     process.on('SIGINT', listener);

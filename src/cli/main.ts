@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { ROLES } from '../config/option.js';
+import { scrubSecrets } from '../obs/scrub.js';
 import { auditCommand } from './audit.js';
 import { cleanCommand } from './clean.js';
 import { daemonCommand } from './daemon.js';
@@ -19,7 +20,9 @@ import { upCommand } from './up.js';
 import { softwareVersion } from './version.js';
 
 /** Runs one command line (without the interpreter and the script) and answers with its exit status. Never throws. */
-export async function main(argv: readonly string[], io: Io = processIo()): Promise<ExitStatus> {
+export async function main(argv: readonly string[], given: Io = processIo()): Promise<ExitStatus> {
+  // Whatever is complained of may have been typed in the place of something else: a token where a command should be.
+  const io: Io = { ...given, err: (text) => given.err(scrubSecrets(text)) };
   const outcome: { status: ExitStatus } = { status: 0 };
   const program = build(io, outcome);
   try {

@@ -1,7 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { DaemonConfig } from '../config/types.js';
 import { formatDuration } from '../config/values.js';
-import { NO_AUDIT } from '../core/ports/audit.js';
 import type { Log } from '../core/ports/log.js';
 import type { BaseStore } from '../core/ports/store.js';
 import { certificateTools } from '../identity/ca.js';
@@ -29,6 +28,7 @@ import { tcpReach } from '../transport/reach.js';
 import { udpDatagrams } from '../transport/udp.js';
 import { udpSockets } from '../transport/udp-sockets.js';
 import type { Io } from './io.js';
+import { keepAudit } from './keep-audit.js';
 import { type Lifecycle, lifecycle, type StopReport, watchSignals } from './lifecycle.js';
 import { requireCapabilities } from './privileges.js';
 import {
@@ -130,6 +130,10 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
     }
   });
 
+  const version = `vpnd/${softwareVersion()}`;
+  const kept = keepAudit(config, { store, identity, crypto, clock, log, version });
+  life.onStop('the audit log', () => kept.close());
+
   const { metrics, host, registry } = openMetrics();
   let health = (): Health => ({ ok: false, detail: 'starting' });
   if (config.metricsListen !== undefined) {
@@ -160,7 +164,7 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
     findLoginPage,
     hostLoad: () => sampler?.current() ?? { cpuPercent: 0, txMbps: 0, rxMbps: 0 },
     log,
-    audit: NO_AUDIT,
+    audit: kept.audit,
     metrics,
     version: `vpnd/${softwareVersion()}`,
   };
@@ -181,7 +185,13 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
   life.onStop(`the ${config.role}`, stopRole);
   health = () => role.health();
 
-  const api = await serveLocalApi({ socket: config.socket, role: config.role, handlers: role.local, log });
+  const api = await serveLocalApi({
+    socket: config.socket,
+    role: config.role,
+    handlers: role.local,
+    log,
+    audit: kept.audit,
+  });
   if (config.role === 'supernode') {
     // Its sessions may take minutes to go elsewhere; meanwhile one can ask it how far it is.
     life.onStop('the supernode', () => stopRole().finally(() => api.close()));

@@ -17,7 +17,7 @@ export interface Option<T> {
   readonly switch: boolean;
   /** May be given several times, or comma-separated; an array in the file. */
   readonly many: boolean;
-  /** Never repeated in an error. */
+  /** Never repeated in an error; has a sibling that names a file, `--<name>-file`. */
   readonly secret: boolean;
 }
 
@@ -52,6 +52,9 @@ export const optional = <T>(declaration: Declaration<T>): Option<T | undefined> 
 export type OptionTable = Readonly<Record<string, Option<unknown>>>;
 /** The values of a table's options. */
 export type Values<T extends OptionTable> = { readonly [K in keyof T]: T[K] extends Option<infer V> ? V : never };
+
+/** The key of the option that names a file which holds a secret option's value. */
+export const secretFileKey = (key: string): string => `${key}File`;
 
 export const flagOf = (o: Option<unknown>): string => `--${o.name}`;
 export const variableOf = (o: Option<unknown>): string => `VPND_${o.name.toUpperCase().replaceAll('-', '_')}`;

@@ -50,7 +50,7 @@ const common = <R extends Role>(role: R) => ({
     value: '<mode>',
     parse: v.oneOf('strict', 'partial', 'off'),
     default: 'partial',
-    help: 'Addresses of peers in debug lines: strict (none), partial (/24 or /48) or off (whole); higher levels have none',
+    help: 'What the log says of peers: strict has no address and no session at any level; partial has shortened ids, and in debug lines the /24 or /48 of an address; off has whole ids, and in debug lines whole addresses',
     example: 'strict',
   }),
 });
@@ -63,7 +63,7 @@ const member = {
     name: 'join',
     value: '<token>',
     parse: v.joinToken,
-    help: 'Join token from `vpnd token create`, needed at the first start; another one later enrols the node anew. Other users of this machine can see flags, so prefer --join-file',
+    help: 'Join token from `vpnd token create`, needed at the first start; another one later enrols the node anew. A flag stays in the history of the shell, so prefer --join-file',
     example: 'vpnd1abc…',
     secret: true,
   }),
@@ -71,7 +71,7 @@ const member = {
     name: 'join-file',
     value: '<path>',
     parse: v.filePath,
-    help: 'File that holds the join token',
+    help: 'File that holds the join token, which nobody but its owner may change',
     example: '/etc/vpnd/join-token',
   }),
   region: optional({
@@ -82,6 +82,34 @@ const member = {
     example: 'eu',
   }),
 };
+
+const retained = {
+  retainSessions: option({
+    name: 'retain-sessions',
+    value: '<duration>',
+    parse: v.duration(minutes(10), days(365)),
+    default: '24h',
+    help: 'How long what is left of ended sessions is kept: answers to commands, and which sessions there were',
+    example: '1h',
+  }),
+  retainEvents: option({
+    name: 'retain-events',
+    value: '<duration>',
+    parse: v.duration(minutes(1), days(3650)),
+    default: '7d',
+    help: 'How long the events that `vpnd events` shows are kept',
+    example: '1d',
+  }),
+};
+
+const retainAudit = option({
+  name: 'retain-audit',
+  value: '<duration>',
+  parse: v.duration(days(1), days(36_500)),
+  default: '365d',
+  help: 'How long entries of the audit log are kept',
+  example: '90d',
+});
 
 const forwarding = (device: string, name = 'Name of the WireGuard interface') => ({
   interface: option({
@@ -178,6 +206,7 @@ const base = {
     help: "How long a supernode's TLS certificate lasts; renewed at two thirds",
     example: '12h',
   }),
+  retainAudit,
 } satisfies OptionTable;
 
 const supernode = {
@@ -274,6 +303,8 @@ const supernode = {
     help: 'How long a supernode that is stopped waits for its sessions to move to others, where there are any; 0s leaves them in the kernel for the next start',
     example: '2m',
   }),
+  ...retained,
+  retainAudit,
 } satisfies OptionTable;
 
 const exit = {
@@ -331,6 +362,7 @@ const exit = {
     example: 'www.example.net:443',
     many: true,
   }),
+  ...retained,
 } satisfies OptionTable;
 
 const client = {
@@ -375,6 +407,7 @@ const client = {
     help: 'Go over to another exit this often, without breaking what is open; never unless given',
     example: '1h',
   }),
+  ...retained,
 } satisfies OptionTable;
 
 /** All settings of each role. Keys are the fields of that role's configuration in types.ts. */

@@ -4,9 +4,18 @@ import { err, ok, type Result } from '../model/result.js';
 import type { Role } from '../model/role.js';
 import { flagOf, type Option, type OptionTable, type Values } from './option.js';
 import { type CommonTable, OPTIONS } from './options.js';
+import { secretOf } from './secrets.js';
 import { type Given, gather, type RawConfig } from './sources.js';
-import type { BaseConfig, ClientConfig, CommonConfig, DaemonConfig, ExitConfig, SupernodeConfig } from './types.js';
-import { type AdvertisedHost, isUnspecified, joinToken } from './values.js';
+import type {
+  BaseConfig,
+  ClientConfig,
+  CommonConfig,
+  DaemonConfig,
+  ExitConfig,
+  RetentionConfig,
+  SupernodeConfig,
+} from './types.js';
+import { type AdvertisedHost, isUnspecified } from './values.js';
 
 type ConfigOf<R extends Role> = Extract<DaemonConfig, { role: R }>;
 type Table<R extends Role> = (typeof OPTIONS)[R];
@@ -47,11 +56,11 @@ const BUILDERS: { readonly [R in Role]: (given: AllGiven, raw: RawConfig) => Con
   client: buildClient,
 };
 
-function valuesOf<R extends Role>(role: R, given: AllGiven): Values<Table<R>> {
+function valuesOf<R extends Role>(role: R, given: AllGiven, raw: RawConfig): Values<Table<R>> {
   const table: OptionTable = OPTIONS[role];
   const values: Record<string, unknown> = {};
   for (const [key, option] of Object.entries(table)) {
-    const found = given.get(key);
+    const found = option.secret ? secretOf(key, option, given, raw) : given.get(key);
     values[key] = found === undefined ? undefined : readValue(option, found);
   }
   return values as Values<Table<R>>;
@@ -60,11 +69,13 @@ function valuesOf<R extends Role>(role: R, given: AllGiven): Values<Table<R>> {
 function readValue(option: Option<unknown>, { text, where }: Given): unknown {
   const parsed = option.parse(text);
   if (parsed.ok) return parsed.value;
-  return refuse(`${where}: ${option.secret ? 'the value' : `'${text.slice(0, 200)}'`} ${parsed.error}`);
+  if (!option.secret) return refuse(`${where}: '${text.slice(0, 200)}' ${parsed.error}`);
+  // "--join-file: what 'token' holds is not a join token"
+  return refuse(where.endsWith(' holds') ? `${where} ${parsed.error}` : `${where}: the value ${parsed.error}`);
 }
 
-function buildBase(given: AllGiven): BaseConfig {
-  const v = valuesOf('base', given);
+function buildBase(given: AllGiven, raw: RawConfig): BaseConfig {
+  const v = valuesOf('base', given, raw);
   if (v.blockLength < prefixLength(v.poolIpv4)) {
     refuse(`${where(given, 'blockLength')}: a /${v.blockLength} does not fit into --pool-ipv4 ${v.poolIpv4}`);
   }
@@ -78,11 +89,12 @@ function buildBase(given: AllGiven): BaseConfig {
     blockLength: v.blockLength,
     membershipTtl: v.membershipTtl,
     certificateTtl: v.certificateTtl,
+    retainAudit: v.retainAudit,
   };
 }
 
 function buildSupernode(given: AllGiven, raw: RawConfig): SupernodeConfig {
-  const v = valuesOf('supernode', given);
+  const v = valuesOf('supernode', given, raw);
   const listenAlso = v.listenAlso ?? [];
   const listens: readonly [HostPort, ...HostPort[]] = [v.listen, ...listenAlso];
   const twice = listenAlso.find((at, i) => listens.slice(0, i + 1).some((one) => sameHostPort(one, at)));
@@ -102,7 +114,7 @@ function buildSupernode(given: AllGiven, raw: RawConfig): SupernodeConfig {
   return {
     role: 'supernode',
     ...common(v),
-    join: joinOf(given, v, raw),
+    join: v.join,
     region: v.region,
     listen: v.listen,
     listenAlso,
@@ -118,15 +130,17 @@ function buildSupernode(given: AllGiven, raw: RawConfig): SupernodeConfig {
     sessionCapacity: v.sessionCapacity,
     lease: v.lease,
     drainTimeout: v.drainTimeout,
+    ...retention(v),
+    retainAudit: v.retainAudit,
   };
 }
 
 function buildExit(given: AllGiven, raw: RawConfig): ExitConfig {
-  const v = valuesOf('exit', given);
+  const v = valuesOf('exit', given, raw);
   return {
     role: 'exit',
     ...common(v),
-    join: joinOf(given, v, raw),
+    join: v.join,
     region: v.region,
     interface: v.interface,
     dataplane: v.dataplane,
@@ -138,11 +152,12 @@ function buildExit(given: AllGiven, raw: RawConfig): ExitConfig {
     ipv6: v.ipv6,
     pq: v.pq,
     uplinkCheck: v.uplinkCheck ?? [],
+    ...retention(v),
   };
 }
 
 function buildClient(given: AllGiven, raw: RawConfig): ClientConfig {
-  const v = valuesOf('client', given);
+  const v = valuesOf('client', given, raw);
   const taken = TUNNELS.map((slot) => v.table + slot).find((table) => table >= 253 && table <= 255);
   if (taken !== undefined) {
     const which = taken === v.table ? '' : `${v.table} to ${v.table + 2} are used, and `;
@@ -156,7 +171,7 @@ function buildClient(given: AllGiven, raw: RawConfig): ClientConfig {
   return {
     role: 'client',
     ...common(v),
-    join: joinOf(given, v, raw),
+    join: v.join,
     region: v.region,
     interface: v.interface,
     dataplane: v.dataplane,
@@ -165,6 +180,7 @@ function buildClient(given: AllGiven, raw: RawConfig): ClientConfig {
     standby: v.standby,
     pq: v.pq,
     rotateEvery: v.rotateEvery,
+    ...retention(v),
   };
 }
 
@@ -183,6 +199,11 @@ function common(v: Values<CommonTable>): CommonConfig {
     logPrivacy: v.logPrivacy,
   };
 }
+
+const retention = (v: RetentionConfig): RetentionConfig => ({
+  retainSessions: v.retainSessions,
+  retainEvents: v.retainEvents,
+});
 
 const where = (given: AllGiven, key: string): string => given.get(key)?.where ?? key;
 
@@ -238,32 +259,6 @@ function relayIps(
   const bad = wanted.find(isUnspecified);
   if (bad !== undefined) refuse(`${where(given, 'relayIps')}: '${bad}' is no address that others can reach`);
   return wanted;
-}
-
-/** The join token, given itself or by a file that holds it. */
-function joinOf(
-  given: AllGiven,
-  v: { readonly join: string | undefined; readonly joinFile: string | undefined },
-  raw: RawConfig,
-): string | undefined {
-  if (v.joinFile === undefined) return v.join;
-  const file = given.get('joinFile');
-  const token = given.get('join');
-  if (token !== undefined && file !== undefined) {
-    if (token.rank > file.rank) return v.join;
-    if (token.rank === file.rank) refuse(`${file.where}: give either --join or --join-file, not both`);
-  }
-  const text = (() => {
-    try {
-      return raw.read(v.joinFile);
-    } catch (cause) {
-      const code = (cause as NodeJS.ErrnoException).code;
-      const why = code === 'ENOENT' ? 'does not exist' : `cannot be read (${code ?? 'unknown error'})`;
-      return refuse(`${where(given, 'joinFile')}: '${v.joinFile}' ${why}`);
-    }
-  })();
-  const parsed = joinToken(text);
-  return parsed.ok ? parsed.value : refuse(`${where(given, 'joinFile')}: what '${v.joinFile}' holds ${parsed.error}`);
 }
 
 function deepFreeze<T>(value: T): T {

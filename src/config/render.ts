@@ -23,6 +23,18 @@ lease = "1h"
 All of it is checked before anything on the machine is touched. A key or \`VPND_\` variable that the role does not have is
 an error, so that a mistyped one cannot be taken for a default. Durations carry a unit: \`500ms\`, \`30s\`, \`10m\`, \`24h\`,
 \`30d\`.
+
+## Secrets
+
+The join token is the one secret among the settings. The first of these counts: the flag \`--join-file\` (or \`--join\`), the
+variable \`VPND_JOIN_FILE\` (or \`VPND_JOIN\`), the key \`join-file\` (or \`join\`) of the configuration file, the systemd
+credential \`join\` (\`LoadCredential=join:/etc/vpnd/join-token\`, which systemd puts into \`$CREDENTIALS_DIRECTORY\`). The value and
+the file from one of these sources is an error. Prefer files: a flag stays in the history of a shell, and
+\`/proc/<pid>/environ\` shows a variable to the same user as long as the process lives.
+
+A file with a secret is a regular one of at most 64 KiB, owned by root, by the user that reads it or by whoever called
+sudo, and writable by its owner alone; anything else is refused. One that others can read is taken with a warning. A
+line end behind the secret is no part of it.
 `;
 
 const TITLES: Record<Role, string> = {

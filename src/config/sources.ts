@@ -13,8 +13,10 @@ export interface RawConfig {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** The configuration file, when there is one. */
   readonly file: { readonly path: string; readonly text: string } | undefined;
-  /** Text of a file that an option names; throws when it cannot be read. */
+  /** The secret that a file holds; throws SecretFileError, or what says why it cannot be read. */
   readonly read: (path: string) => string;
+  /** Values of the secret options by name, where another process has found them already; nothing else is looked at then. */
+  readonly secrets?: Readonly<Record<string, string>>;
 }
 
 /** A setting's text and where it came from; `rank` is higher for what overrides. */

@@ -20,6 +20,14 @@ export interface CommonConfig {
   readonly logPrivacy: 'strict' | 'partial' | 'off';
 }
 
+/** How long what is over is kept. */
+export interface RetentionConfig {
+  /** Answers to commands, and tombstones of sessions. */
+  readonly retainSessions: Millis;
+  /** What `vpnd events` shows. */
+  readonly retainEvents: Millis;
+}
+
 export interface BaseConfig extends CommonConfig {
   readonly role: 'base';
   readonly listen: HostPort;
@@ -32,6 +40,8 @@ export interface BaseConfig extends CommonConfig {
   readonly blockLength: number;
   readonly membershipTtl: Millis;
   readonly certificateTtl: Millis;
+  /** Entries of the audit log. */
+  readonly retainAudit: Millis;
 }
 
 export interface MemberConfig extends CommonConfig {
@@ -41,7 +51,7 @@ export interface MemberConfig extends CommonConfig {
   readonly region: Region | undefined;
 }
 
-export interface SupernodeConfig extends MemberConfig {
+export interface SupernodeConfig extends MemberConfig, RetentionConfig {
   readonly role: 'supernode';
   readonly listen: HostPort;
   /** The same service on further addresses. */
@@ -65,9 +75,11 @@ export interface SupernodeConfig extends MemberConfig {
   readonly lease: Millis;
   /** How long a stopping supernode gives its sessions to move elsewhere; 0 stops at once and leaves them in the kernel. */
   readonly drainTimeout: Millis;
+  /** Entries of the audit log. */
+  readonly retainAudit: Millis;
 }
 
-export interface ExitConfig extends MemberConfig {
+export interface ExitConfig extends MemberConfig, RetentionConfig {
   readonly role: 'exit';
   readonly interface: InterfaceName;
   readonly dataplane: EngineChoice;
@@ -86,7 +98,7 @@ export interface ExitConfig extends MemberConfig {
   readonly uplinkCheck: readonly HostPort[];
 }
 
-export interface ClientConfig extends MemberConfig {
+export interface ClientConfig extends MemberConfig, RetentionConfig {
   readonly role: 'client';
   readonly interface: InterfaceName;
   readonly dataplane: EngineChoice;

@@ -61,6 +61,7 @@ export const CONFIG: BaseConfig = {
   blockLength: 22,
   membershipTtl: days(30),
   certificateTtl: hours(24),
+  retainAudit: days(365),
 };
 
 export type BaseWorld = Awaited<ReturnType<typeof baseWorld>>;

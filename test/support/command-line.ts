@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { Io } from '../../src/cli/io.js';
 import { main } from '../../src/cli/main.js';
+import { hiddenSecrets } from '../../src/cli/secret-arguments.js';
 import type { Role } from '../../src/model/role.js';
 import type { LocalHandlers } from '../../src/transport/local-api.js';
 import { serveLocalApi } from '../../src/transport/local-api-server.js';
@@ -41,6 +42,7 @@ export function running(args: readonly string[], env: Record<string, string> = {
     },
     env: { ...env },
     interactive: false,
+    hideArguments: () => hiddenSecrets(args) !== undefined,
     exitNow: (code) => {
       throw new Error(`exit ${code}`);
     },

@@ -330,7 +330,7 @@ t.test('the file is the named one, or that of the role where there is one', asyn
   const files: Record<string, string> = { '/etc/vpnd/exit.toml': 'region = "eu"', '/my.toml': 'region = "us"' };
   const read = (path: string) => files[path] ?? missing(path);
   const region = (config: string | undefined, env: NodeJS.ProcessEnv = {}) => {
-    const loaded = loadRawConfig('exit', {}, config, env, read);
+    const loaded = loadRawConfig('exit', {}, config, env, { read, readSecret: missing });
     if (!loaded.ok) return loaded.error.message;
     const parsed = parseConfig('exit', loaded.value);
     return parsed.ok ? parsed.value.region : parsed.error.message;
@@ -340,7 +340,7 @@ t.test('the file is the named one, or that of the role where there is one', asyn
   t.equal(region(undefined, { VPND_CONFIG: '/my.toml' }), 'us');
   t.equal(region('/gone.toml'), "--config: '/gone.toml' does not exist");
   t.equal(region(undefined, { VPND_CONFIG: '/gone.toml' }), "--config (from VPND_CONFIG): '/gone.toml' does not exist");
-  t.ok(loadRawConfig('client', {}, undefined, {}, read).ok, 'no file at all is fine');
+  t.ok(loadRawConfig('client', {}, undefined, {}, { read, readSecret: missing }).ok, 'no file at all is fine');
 });
 
 t.test('a supernode that listens on several ports is advertised on each of them', async (t) => {

@@ -7,6 +7,7 @@ import { Changes } from '../common/changes.js';
 import { History } from '../common/history.js';
 import type { NodeKeys } from '../common/keys.js';
 import { joinOverlay } from '../common/member.js';
+import { Retention } from '../common/retention.js';
 import { whereabouts } from '../common/whereabouts.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { openCarrier } from './carrier.js';
@@ -24,6 +25,7 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
   const { log, dataplane, clock, store } = ports;
   const changes = new Changes();
   const history = new History({ facts: store.facts, clock, log });
+  const retention = new Retention(config, { store, history, clock, log });
   const arrived = whereabouts(history, () => member.main());
   const member = await joinOverlay(
     'client',
@@ -93,6 +95,7 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
   });
   await connection.start();
   connection.leaveShutOut();
+  retention.start();
   member.start();
   logins.look();
   log.info('client started', { peer_id: keys.identity.id });
@@ -141,6 +144,7 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
       logins.stop();
       await connection.stop();
       await member.stop();
+      await retention.stop();
       history.close();
       return dataplane.inventory();
     },

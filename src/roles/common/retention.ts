@@ -27,9 +27,13 @@ export class Retention {
     this.#regularly = new Periodic('forgetting what is old', LOOK_EVERY, () => this.look(), deps);
   }
 
-  /** Looks at once: much may have come of age while the daemon was stopped. Throws what the store does. */
+  /** Looks at once: much may have come of age while the daemon was stopped. */
   start(): void {
-    this.look();
+    try {
+      this.look();
+    } catch (err) {
+      this.deps.log.warn('what is old could not be forgotten yet', { err });
+    }
     this.#regularly.start();
   }
 
@@ -37,6 +41,7 @@ export class Retention {
     return this.#regularly.stop();
   }
 
+  /** Throws what the store does. */
   look(): void {
     const { store, history, clock } = this.deps;
     const now = clock.now();

@@ -14,6 +14,7 @@ import { joinOverlay, type Member } from '../common/member.js';
 import { Periodic } from '../common/periodic.js';
 import { PresharedKeys } from '../common/preshared-keys.js';
 import { adopted, reconcileRegularly } from '../common/reconciler.js';
+import { Retention } from '../common/retention.js';
 import { nodeStatus, type StatusInit } from '../common/status.js';
 import { whereabouts } from '../common/whereabouts.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
@@ -33,6 +34,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
   const { log, dataplane, store, metrics } = ports;
   const changes = new Changes();
   const history = new History({ facts: store.facts, clock: ports.clock, log });
+  const retention = new Retention(config, { store, history, clock: ports.clock, log });
   const arrived = whereabouts(history, () => member.main());
   const ipv6 = config.ipv6 === 'on' || (config.ipv6 === 'auto' && (await dataplane.uplinks()).ipv6);
   let plan = store.facts.get<AddressPlan>(PLAN_FACT);
@@ -144,6 +146,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
   count();
   preshared.start();
   reconciler.start();
+  retention.start();
   gauges.start();
   uplink.start();
   member.start();
@@ -169,6 +172,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       await preshared.stop();
       await executor.stop();
       erasing.stop();
+      await retention.stop();
       history.close();
       if (executor.sessions().length > 0) {
         log.info('stopping with sessions in force', { count: executor.sessions().length });

@@ -20,6 +20,7 @@ import { joinOverlay } from '../common/member.js';
 import { Periodic } from '../common/periodic.js';
 import { PresharedKeys } from '../common/preshared-keys.js';
 import { adopted, reconcileRegularly } from '../common/reconciler.js';
+import { Retention } from '../common/retention.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { BackSessions, RelayPorts } from './back.js';
 import { Carrier, withoutCarried } from './carrier.js';
@@ -60,6 +61,7 @@ export async function startSupernode(
   const changes = new Changes();
   // Who uses which exit is nobody's business later on: events here name sessions, never clients.
   const history = new History({ facts: store.facts, clock, log });
+  const retention = new Retention(config, { store, history, clock, log });
   const ipv6 = (await dataplane.uplinks()).ipv6;
   let plan = store.facts.get<AddressPlan>(PLAN_FACT);
 
@@ -383,6 +385,7 @@ export async function startSupernode(
   const gauges = new Periodic('counting', seconds(5), count, ports);
   preshared.start();
   reconciler.start();
+  retention.start();
   gauges.start();
   front.start();
   member.start();
@@ -414,6 +417,7 @@ export async function startSupernode(
       await probes?.close();
       await executor.stop();
       erasing.stop();
+      await retention.stop();
       history.close();
       if (executor.sessions().length > 0) return dataplane.inventory();
       await dataplane.reconcile([]);

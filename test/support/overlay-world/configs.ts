@@ -16,6 +16,8 @@ const member = (name: string) => ({
   join: undefined,
   region: undefined,
   dataplane: 'memory' as const,
+  retainSessions: hours(24),
+  retainEvents: days(7),
 });
 
 const cidr = (text: string): Cidr => {
@@ -36,6 +38,7 @@ export const baseConfig = (name: string, ip: IpAddress, change: Partial<BaseConf
   blockLength: 22,
   membershipTtl: days(30),
   certificateTtl: hours(24),
+  retainAudit: days(365),
   ...change,
 });
 
@@ -59,6 +62,7 @@ export const supernodeConfig = (
   sessionCapacity: 200,
   lease: hours(1),
   drainTimeout: seconds(0),
+  retainAudit: days(365),
   ...change,
 });
 
