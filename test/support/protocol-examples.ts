@@ -5,12 +5,14 @@ import {
   PROTOCOL_VERSION,
   renewalSigningInput,
 } from '../../src/core/auth.js';
+import type { Crypto } from '../../src/core/ports/crypto.js';
+import { presharedKeyOf } from '../../src/core/preshared.js';
 import { probeAnswer, probeRequest, vouchInput, vouchRequest } from '../../src/core/probe.js';
 import { formatJoinToken } from '../../src/identity/join-token.js';
 import { openSodium } from '../../src/identity/sodium.js';
 import { statements } from '../../src/identity/statements.js';
 import { type IpAddress, parseEndpoint, parseHostPort } from '../../src/model/address.js';
-import { type Bytes, fromHex, signingInput, toHex } from '../../src/model/bytes.js';
+import { type Bytes, fromBase64, fromHex, signingInput, toHex } from '../../src/model/bytes.js';
 import { keyOf, sessionIdOf } from '../../src/model/ids.js';
 import { wireGuardPublicKeyOf } from '../../src/model/keys.js';
 import { parseRegion } from '../../src/model/role.js';
@@ -124,6 +126,23 @@ export async function protocolExamples(inputs: ExampleInputs): Promise<ReadonlyM
   } as const;
   const renewal = { peer: peer.id, csr: new Uint8Array(), timestamp: now };
 
+  const exchange = {
+    session: value(sessionIdOf(bytes('session_id')), 'session_id'),
+    clientKey: wireGuard('client_key'),
+    exitKey: wireguardKey,
+    kemKey: new Uint8Array(1184).fill(3),
+    ciphertext: new Uint8Array(1088).fill(4),
+  };
+  let pskInfo: Bytes = new Uint8Array();
+  const listening: Pick<Crypto, 'hkdfSha256' | 'sha256'> = {
+    sha256: crypto.sha256,
+    hkdfSha256: (key, salt, info, length) => {
+      pskInfo = info;
+      return crypto.hkdfSha256(key, salt, info, length);
+    },
+  };
+  const psk = fromBase64(presharedKeyOf(listening, new Uint8Array(32).fill(7), exchange)) ?? new Uint8Array();
+
   const nonce = bytes('probe_nonce');
   const vouched = vouchInput(bytes('probe_token'), nonce, number('counter'));
   const hex = {
@@ -143,6 +162,8 @@ export async function protocolExamples(inputs: ExampleInputs): Promise<ReadonlyM
     'offer-body': offer.body,
     'offer-input': signingInput('vpnd/offer/v1', [offer.body]),
     'offer-signature': offer.signature,
+    'psk-info': pskInfo,
+    psk,
     'probe-question': probeRequest(nonce),
     'probe-answer': probeAnswer(nonce, value(parseEndpoint(text('observed')), 'observed')),
     'vouch-input': vouched,
