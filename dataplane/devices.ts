@@ -9,6 +9,7 @@ import { parseList, runBatch } from './routing.js';
 import type { Runner } from './run.js';
 import { enableIpv6 } from './sysctl.js';
 import { uapiRead, uapiWrite } from './uapi.js';
+import { socketFree } from './uapi-socket.js';
 import { wgRead, wgWrite } from './wg-tool.js';
 import { type DeviceChange, type DeviceState, isEmptyChange } from './wireguard-state.js';
 
@@ -201,6 +202,7 @@ export class Devices {
       await this.runner.run('ip', ['link', 'add', 'dev', name, 'type', 'wireguard']);
       return;
     }
+    await socketFree(name);
     // Returns when the device and its socket are there. It removes a socket that a dead one left behind.
     await this.runner.run('wireguard-go', [name]);
   }

@@ -1,5 +1,6 @@
-import { chmodSync, chownSync, lchownSync, lstatSync, mkdirSync, readdirSync } from 'node:fs';
+import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, unlinkSync } from 'node:fs';
 import { VpndError } from '../src/model/errors.js';
+import { answersAt } from './uapi-socket.js';
 
 /** Where wireguard-go has the sockets of its devices; it knows no other place. */
 const SOCKETS = '/run/wireguard';
@@ -14,10 +15,15 @@ export interface NewOwner {
 
 /**
  * Lets a user run wireguard-go, as root: its directory of sockets stays root's where it is, is opened to the user's
- * group, and nobody can remove the sockets of others there (sticky). The sockets of devices that a daemon of root's made
- * before are handed over, so that sessions go on. Throws `dataplane` where the directory is another user's.
+ * group, and nobody can remove the sockets of others there (sticky). A socket that a dead engine of root's left is removed,
+ * since the user could not. One that lives keeps its own, which cannot be handed over (it ends when its socket changes in any
+ * way): the daemon finds that the device does not answer it, and makes it anew. Throws `dataplane` where the directory
+ * is another user's.
  */
-export function prepareWireGuard({ interface: device }: { readonly interface: string }, owner: NewOwner): void {
+export async function prepareWireGuard(
+  { interface: device }: { readonly interface: string },
+  owner: NewOwner,
+): Promise<void> {
   const stat = lstatSync(SOCKETS, { throwIfNoEntry: false });
   if (stat === undefined) {
     mkdirSync(SOCKETS, { mode: 0o755 });
@@ -36,7 +42,7 @@ export function prepareWireGuard({ interface: device }: { readonly interface: st
     );
   }
   if (!isOpen || stat.uid !== 0) open(stat.mode & 0o755, owner);
-  for (const suffix of SUFFIXES) giveSocket(`${SOCKETS}/${device}${suffix}.sock`, owner);
+  for (const suffix of SUFFIXES) await removeDead(`${SOCKETS}/${device}${suffix}.sock`);
 }
 
 function open(mode: number, owner: NewOwner): void {
@@ -44,8 +50,7 @@ function open(mode: number, owner: NewOwner): void {
   chmodSync(SOCKETS, mode | 0o1070);
 }
 
-/** Sticky, the directory does not let anybody else put another thing in the place of root's. */
-function giveSocket(path: string, owner: NewOwner): void {
+async function removeDead(path: string): Promise<void> {
   const stat = lstatSync(path, { throwIfNoEntry: false });
-  if (stat?.isSocket() && stat.uid === 0) lchownSync(path, owner.uid, owner.gid);
+  if (stat?.isSocket() && stat.uid === 0 && !(await answersAt(path))) unlinkSync(path);
 }

@@ -18,6 +18,8 @@ export interface StartOptions {
   readonly more?: readonly string[];
   /** Environment besides the lab's. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Working directory; that of the test unless given. */
+  readonly cwd?: string;
 }
 
 /** One daemon of the real binary on a host of the lab, with its state directory. */
@@ -77,7 +79,8 @@ export class OverlayNode {
   /** Start it without waiting. */
   spawn(options: StartOptions = {}): Spawned {
     const env = { ...options.env, ...(options.token === undefined ? {} : { VPND_JOIN: options.token }) };
-    this.#process = this.host.spawn(vpnd(...this.commandLine, ...(options.more ?? [])), { env });
+    const at = options.cwd === undefined ? {} : { cwd: options.cwd };
+    this.#process = this.host.spawn(vpnd(...this.commandLine, ...(options.more ?? [])), { env, ...at });
     return this.#process;
   }
 

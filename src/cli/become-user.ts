@@ -45,7 +45,7 @@ export async function becomeUser(config: DaemonConfig, io: Io, handover: Handove
     if (given.changed > 0) io.out(`vpnd ${config.role}: ${config.stateDir} now belongs to user ${account.name}\n`);
     for (const line of given.left) io.err(`vpnd: not given to user ${account.name}: ${line}\n`);
     await requireReachable(drop, account, config);
-    if (config.role !== 'base' && config.dataplane !== 'memory') prepareWireGuard(config, account);
+    if (config.role !== 'base' && config.dataplane !== 'memory') await prepareWireGuard(config, account);
     return await runInFront(drop, account, handover, () => removeMade(given.made));
   } catch (thrown) {
     removeMade(given.made);

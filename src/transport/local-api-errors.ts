@@ -41,7 +41,7 @@ export function fromConnectError(thrown: unknown, socket: string): VpndError {
   }
   const errno = errnoOf(thrown);
   if (errno === 'EACCES' || errno === 'EPERM') {
-    return new VpndError('no-root', `${socket} belongs to another user; run this as the user of the daemon (root)`, {
+    return new VpndError('no-root', `${socket} belongs to another user; run this as root, or as the user of the daemon`, {
       cause: thrown,
     });
   }
