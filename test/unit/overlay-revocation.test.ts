@@ -3,7 +3,7 @@ import t from 'tap';
 import { RevokeMemberRequestSchema, UnrevokeMemberRequestSchema } from '../../src/gen/vpnd/v1/admin_pb.js';
 import { toVpndError } from '../../src/model/errors.js';
 import type { RevocationChange } from '../../src/model/revocation.js';
-import { seconds } from '../../src/model/time.js';
+import { minutes, seconds } from '../../src/model/time.js';
 import { type OverlayWorld, overlayWorld } from '../support/overlay-world.js';
 
 /** The time in which everything must be gone everywhere that is connected. */
@@ -257,6 +257,40 @@ t.test('a supernode that withholds the list: its clients hear of it over their s
   await revoke(world, exit);
   await world.advance(AT_ONCE);
   t.not((await world.session('c0'))?.exitId, world.node(exit).id, 'the client has left the exit by its own list');
+});
+
+t.test('a banned supernode that withholds the list keeps a lone exit for minutes at most', async (t) => {
+  const world = await overlayWorld({
+    supernodes: [{ region: 'us' }, { region: 'eu' }, { region: 'eu' }],
+    exits: [{ region: 'eu' }],
+  });
+  const at = (await world.upstream('x0'))?.supervisorId;
+  const name = world.of('supernode').find((one) => one.id === at)?.name ?? '';
+  world.node(name).tampering.sends = (message) =>
+    message.kind === 'event' && message.news.kind === 'revocations' ? undefined : message;
+  await revoke(world, name);
+  await world.advance(seconds(5));
+  t.equal((await world.upstream('x0'))?.supervisorId, at, 'nobody has told it');
+  await world.advance(minutes(16));
+  t.not((await world.upstream('x0'))?.supervisorId, at, 'it has asked another one');
+  t.ok(await world.connected('x0'));
+  await world.up('c0', { region: 'eu' });
+  t.equal((await world.session('c0'))?.state, 'up');
+});
+
+t.test('a node with one stream asks a second supernode now and then, and lets it go again', async (t) => {
+  const world = await overlayWorld();
+  const streams = async () =>
+    (await Promise.all(['a', 'b'].map((name) => peersOf(world, name))))
+      .flat()
+      .filter((id) => id === world.node('x0').id).length;
+  const seen = new Set<number>();
+  for (let n = 0; n < 1_200; n++) {
+    await world.advance(seconds(1));
+    seen.add(await streams());
+  }
+  t.same([...seen].sort(), [1, 2]);
+  t.equal(await streams(), 1);
 });
 
 t.test('a supernode replays an older list, and forges one', async (t) => {

@@ -35,6 +35,7 @@ export interface LinesDeps {
 /** A node's two lines to supernodes, each where `planLines` says. */
 export class Lines {
   #wantSecond = false;
+  #glances = false;
   #started = false;
   #cancelLook: () => void = () => {};
   #planning = false;
@@ -65,6 +66,13 @@ export class Lines {
     this.reconsider();
     // One that waits to try a home again may go elsewhere now.
     if (want) for (const line of this.lines) if (line.running && isDown(line)) line.upstream.redial();
+  }
+
+  /** For a short while, to hear what another supernode has to say. */
+  glance(glances: boolean): void {
+    if (this.#glances === glances) return;
+    this.#glances = glances;
+    this.reconsider();
   }
 
   /** Where a line may be dialled to at present, best first. */
@@ -172,7 +180,7 @@ export class Lines {
       homes: this.deps.homes(),
       supernodes,
       lines: [viewOf(a), viewOf(b)],
-      wantSecond: this.#wantSecond,
+      wantSecond: this.#wantSecond || this.#glances,
     });
   }
 

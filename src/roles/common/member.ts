@@ -28,6 +28,7 @@ import { KnownSupernodes } from './member-supernodes.js';
 import type { Member, MemberHandlers, MemberSelf } from './member-types.js';
 import { Renewer } from './renewal.js';
 import { Revocations } from './revocations.js';
+import { SecondLook } from './second-look.js';
 import { Upstream } from './upstream.js';
 
 export type { Member, MemberHandlers, MemberSelf } from './member-types.js';
@@ -139,6 +140,13 @@ export async function joinOverlay(
       handlers.woke?.();
     },
   });
+  const secondLook = new SecondLook({
+    clock,
+    random: ports.random,
+    lines: all,
+    possible: () => known.ranked().filter((one) => !one.draining).length > 1,
+    want: (want) => lines.glance(want),
+  });
   const homing = new Homing({
     better: () => lines.better(),
     answers: async (supernode) => !latencies.canMeasure || (await latencies.measure(supernode)) !== 'none',
@@ -196,12 +204,14 @@ export async function joinOverlay(
     start: () => {
       if (role === 'supernode') first.start();
       else lines.start();
+      if (role !== 'supernode') secondLook.start();
       homing.start();
       recovery.start();
       latencies.start();
       for (const renewer of renewers) renewer.start();
     },
     stop: async () => {
+      secondLook.stop();
       homing.stop();
       recovery.stop();
       latencies.stop();
