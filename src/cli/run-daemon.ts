@@ -166,7 +166,7 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
     log,
     audit: kept.audit,
     metrics,
-    version: `vpnd/${softwareVersion()}`,
+    version,
   };
   let role: RunningRole;
   if (config.role === 'base') {
