@@ -117,7 +117,7 @@ async function verify(options: VerifyOptions, io: Io): Promise<ExitStatus> {
       if (fault !== undefined) io.out(`entry ${fault.sequence}: ${plain(fault.what)}\n`);
       else if (chain.head !== undefined)
         io.out(
-          `the log is whole; it ends with ${chain.head.sequence}:${toHex(chain.head.hash).slice(0, 32)}, signed ${second(chain.head.at)}\n`,
+          `the log is whole; it ends with ${chain.head.sequence}:${toHex(chain.head.hash).slice(0, 40)}, signed ${second(chain.head.at)}\n`,
         );
     }
     return fault === undefined ? 0 : 1;

@@ -234,8 +234,8 @@ class ChainedAudit implements AuditLog {
   /** For a place that whoever rewrites this machine's files does not reach: wherever its log goes. */
   #tellCheckpoint(): void {
     const { sequence, hash } = this.#end;
-    // Half of it is as hard to hit, and whole it looks like a key, which the log would cut.
-    if (sequence > 0) this.#o.log.info(`audit checkpoint ${sequence}:${toHex(hash).slice(0, 32)}`);
+    // Much of it is as hard to hit as the whole, which looks like a key, and would be cut.
+    if (sequence > 0) this.#o.log.info(`audit checkpoint ${sequence}:${toHex(hash).slice(0, 40)}`);
   }
 
   #found(): { readonly end: ChainEnd; readonly damage: string | undefined } {

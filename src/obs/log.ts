@@ -2,11 +2,15 @@ import { type DestinationStream, destination, type Level, pino } from 'pino';
 import type { Log, LogFields } from '../core/ports/log.js';
 import { VpndError } from '../model/errors.js';
 import type { Role } from '../model/role.js';
-import { type AddressDetail, scrubAddresses, scrubSecrets } from './scrub.js';
+import { type AddressDetail, type IdDetail, scrubAddresses, scrubIds, scrubSecrets } from './scrub.js';
 
 export interface LogOptions {
   readonly level: 'debug' | 'info' | 'warn' | 'error';
-  /** `strict`: no address at any level. `partial`: its /24 or /48 at debug. `off`: the whole address at debug. */
+  /**
+   * `strict`: no address and no session at any level, so that nobody is tied to one; peers by the beginnings of their ids.
+   * `partial`: the beginnings of all ids, and of an address its /24 or /48 at debug. `off`: whole ids, and whole addresses at
+   * debug. Keys and tokens: never.
+   */
   readonly privacy: 'strict' | 'partial' | 'off';
   readonly role: Role;
   readonly region?: string | undefined;
@@ -38,6 +42,14 @@ const DETAIL_AT_DEBUG: Record<LogOptions['privacy'], AddressDetail> = {
   off: 'whole',
 };
 
+const IDS: Record<LogOptions['privacy'], IdDetail> = {
+  strict: { peers: 'short', sessions: 'none' },
+  partial: { peers: 'short', sessions: 'short' },
+  off: { peers: 'whole', sessions: 'whole' },
+};
+/** Commands are a session's, so that theirs tie lines together as well. */
+const OF_SESSIONS: ReadonlySet<string> = new Set(['session_id', 'command_id']);
+
 /**
  * JSON lines: `time` (ISO 8601), `level` (a word), `daemon` (this one's role; `role` is that of
  * whom a line is about), `msg`, and the fields of LogFields. No key, token or peer's
@@ -64,10 +76,12 @@ function lines(writer: pino.Logger, options: LogOptions, bound: LogFields): Log 
   const write = (level: Level, text: string, fields: LogFields | undefined): void => {
     if (!writer.isLevelEnabled(level)) return;
     const detail = level === 'debug' ? DETAIL_AT_DEBUG[options.privacy] : 'none';
-    const clean = (value: string): string => scrubAddresses(scrubSecrets(value), detail);
+    const ids = IDS[options.privacy];
+    const clean = (value: string): string => scrubAddresses(scrubIds(scrubSecrets(value), ids), detail);
     const line: Record<string, unknown> = {};
     for (const [name, value] of Object.entries({ ...bound, ...fields })) {
       if (!Object.hasOwn(FIELDS, name) || value === undefined) continue;
+      if (ids.sessions === 'none' && OF_SESSIONS.has(name)) continue;
       if (name === 'err') line.err = describe(value, clean, options.level === 'debug');
       else if (name === 'remote') {
         if (detail !== 'none') line.remote = clean(String(value));

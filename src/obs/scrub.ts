@@ -1,20 +1,24 @@
 import { isIP } from 'node:net';
 import { familyOf, parseIp } from '../model/address.js';
+import { shortId } from '../model/ids.js';
 
 /** What a text may still say about addresses: nothing, the network they are in, or all. */
 export type AddressDetail = 'none' | 'network' | 'whole';
 
 /**
  * Free text (messages of exceptions, what a tool wrote to stderr) without what must never be in a log: PEM private
- * keys, join tokens, and 32-byte keys in base64 or hexadecimal, of which a beginning too short to use stays so that
+ * keys, join tokens, and keys of 32 bytes or more in base64 or hexadecimal, of which a beginning too short to use stays so that
  * lines can be told apart. Peer ids (base32), session and command ids (16 bytes) are public and stay.
  */
 export function scrubSecrets(text: string): string {
-  return text
-    .replace(/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g, '[private key]')
-    .replace(/vpnd1[a-z2-7]{24,}/gi, '[token]')
-    .replace(/[A-Za-z0-9+/]{43}=/g, (key) => `${key.slice(0, 6)}…`)
-    .replace(/[0-9a-fA-F]{64,}/g, (key) => `${key.slice(0, 8)}…`);
+  return (
+    text
+      .replace(/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g, '[private key]')
+      .replace(/vpnd1[a-z2-7]{24,}/gi, '[token]')
+      // Padded from 32 bytes on (WireGuard's), and unpadded ones of 66 bytes or more (ML-KEM's), which no path looks like.
+      .replace(/[A-Za-z0-9+/]{42,}={1,2}|[A-Za-z0-9+/]{88,}/g, (key) => `${key.slice(0, 6)}…`)
+      .replace(/[0-9a-fA-F]{64,}/g, (key) => `${key.slice(0, 8)}…`)
+  );
 }
 
 // Wide on purpose; what it finds is an address only when the parser says so.
@@ -23,6 +27,19 @@ const ADDRESS_LIKE = new RegExp(
   String.raw`(?<![\w:.])(?:${V4}|[0-9a-fA-F:]*:${V4}|(?=[0-9a-fA-F]*:)[0-9a-fA-F:]+)(?!\w)`,
   'g',
 );
+
+/** What a text may still say about who is who: nothing (where it is a session), a beginning, or all. */
+export interface IdDetail {
+  readonly peers: 'short' | 'whole';
+  readonly sessions: 'none' | 'short' | 'whole';
+}
+
+/** Peer ids (52 characters of base32) and the ids of sessions and commands (32 hexadecimal digits), cut down to `detail`. */
+export function scrubIds(text: string, { peers, sessions }: IdDetail): string {
+  const fewerPeers = peers === 'whole' ? text : text.replace(/\b[a-z2-7]{52}\b/g, shortId);
+  if (sessions === 'whole') return fewerPeers;
+  return fewerPeers.replace(/\b[0-9a-f]{32}\b/g, (id) => (sessions === 'none' ? '[id]' : shortId(id)));
+}
 
 /** Addresses in a text, cut down to `detail`. Loopback and unspecified addresses name nobody and stay. */
 export function scrubAddresses(text: string, detail: AddressDetail): string {

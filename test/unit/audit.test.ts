@@ -117,7 +117,7 @@ t.test('old entries go, up to a point that the node signs, and the rest still ve
 t.test('checkpoints go to the log, for a place that a rewriter of this disk does not reach', async (t) => {
   const world = auditWorld();
   await world.fill(64);
-  t.match(world.log.lines.at(-1)?.text, /^audit checkpoint 64:[0-9a-f]{32}$/);
+  t.match(world.log.lines.at(-1)?.text, /^audit checkpoint 64:[0-9a-f]{40}$/);
   world.audit.close();
   await t.rejects(world.audit.record(anEvent(1)), { code: 'closed' });
 });

@@ -69,7 +69,7 @@ t.test('the log of a stopped base, which stays as it was', async (t) => {
   const { status, out } = await vpnd(['audit', 'verify', '--state-dir', dir]);
   t.match(
     out,
-    /^70 entries \(1 to 70\) and 1 checkpoints checked\nthe log is whole; it ends with 70:[0-9a-f]{32}, signed 2026/,
+    /^70 entries \(1 to 70\) and 1 checkpoints checked\nthe log is whole; it ends with 70:[0-9a-f]{40}, signed 2026/,
   );
   t.equal(status, 0);
   t.same(readdirSync(dir), before, 'looking leaves nothing behind');

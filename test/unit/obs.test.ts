@@ -103,6 +103,45 @@ t.test('debug lines have addresses as --log-privacy says, and never keys or toke
   t.ok(said('off').includes(CANARIES.v4) && said('off').includes(CANARIES.v6));
 });
 
+const PEER = 'mzxw6ytboi4tqnrsgq2dknzvgi4tknjqgiydamjqgaytcmbqgeyq';
+const SESSION = '0123456789abcdef0123456789abcdef';
+const COMMAND = 'fedcba9876543210fedcba9876543210';
+
+t.test('ids are whole, short, or in strict lines no session at all, in fields and in texts', async (t) => {
+  const said = (privacy: LogOptions['privacy']) => {
+    const { log, lines } = capture('debug', privacy);
+    for (const level of ['debug', 'info', 'warn', 'error'] as const) {
+      const fields = { peer_id: PEER, session_id: SESSION, command_id: COMMAND, supernode_id: PEER };
+      log.child(fields)[level](`session ${SESSION} of ${PEER}`, {
+        unit: `relay/${SESSION}`,
+        err: new VpndError('no-session', `session ${SESSION} belongs to ${PEER}`, { cause: new Error(COMMAND) }),
+      });
+    }
+    return lines.join('');
+  };
+  const strict = said('strict');
+  for (const id of [SESSION, COMMAND])
+    t.notOk(strict.includes(id.slice(0, 6)), 'no session, not even a part of its id');
+  t.notOk(strict.includes(PEER));
+  t.ok(strict.includes(PEER.slice(0, 10)));
+  const partial = said('partial');
+  for (const id of [SESSION, COMMAND, PEER]) {
+    t.notOk(partial.includes(id.slice(0, 11)));
+    t.ok(partial.includes(id.slice(0, 10)));
+  }
+  for (const id of [SESSION, COMMAND, PEER]) t.ok(said('off').includes(id));
+});
+
+t.test('long keys are cut as short ones are, and paths stay', async (t) => {
+  const { log, lines } = capture('debug', 'off');
+  const mlKem = Buffer.alloc(1184, 0xa7).toString('base64');
+  const secret = Buffer.alloc(2400, 0x5b).toString('base64');
+  log.debug(`${mlKem} and ${secret} in /usr/lib/node/modules/better/sqlite3/lib/methods/wrappers/index`);
+  t.notMatch(lines[0], mlKem.slice(7, 30));
+  t.notMatch(lines[0], secret.slice(7, 30));
+  t.match(lines[0], '/usr/lib/node/modules/better/sqlite3/lib/methods/wrappers/index');
+});
+
 t.test('an error keeps its code and message; its stack is for debugging', async (t) => {
   const err = new VpndError('no-ports', 'all relay ports are taken', { cause: new Error('why') });
   const info = capture('info', 'partial');
