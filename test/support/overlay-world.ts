@@ -59,6 +59,8 @@ export interface WorldOptions {
   readonly latency?: Millis;
   /** Of sessions, at every supernode. */
   readonly lease?: Millis;
+  /** Puts something in the place of a port, or in front of it, whenever a process starts. */
+  readonly ports?: (machine: Machine, ports: ForwardingPorts) => ForwardingPorts;
 }
 
 export type OverlayWorld = Awaited<ReturnType<typeof overlayWorld>>;
@@ -120,6 +122,10 @@ export async function overlayWorld(options: WorldOptions = {}) {
   };
 
   const portsOf = (machine: Machine, own: ProcessClock): ForwardingPorts => {
+    const ports = plainPortsOf(machine, own);
+    return options.ports?.(machine, ports) ?? ports;
+  };
+  const plainPortsOf = (machine: Machine, own: ProcessClock): ForwardingPorts => {
     const { random } = machine;
     const log = lineLog(lines, machine.name, () => clock.monotonic());
     let ip = machine.ip;
