@@ -142,7 +142,7 @@ export async function joinOverlay(
   });
   const secondLook = new SecondLook({
     clock,
-    random: ports.random,
+    self: keys.identity.id,
     lines: all,
     possible: () => known.ranked().filter((one) => !one.draining).length > 1,
     want: (want) => lines.glance(want),

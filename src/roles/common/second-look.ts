@@ -1,9 +1,9 @@
 import type { Clock } from '../../core/ports/clock.js';
-import type { Random } from '../../core/ports/random.js';
+import { keyOf, type PeerId } from '../../model/ids.js';
 import { type Millis, minutes, ms, seconds } from '../../model/time.js';
 import type { Line } from './line.js';
 
-/** Between half and one and a half of this: thousands of nodes must not look at one moment. */
+/** Between half and one and a half of this, by each node's own key: thousands must not look at one moment. */
 const EVERY: Millis = minutes(10);
 /** As long as a dial and an authentication may take, and what comes right after it. */
 const LONGEST: Millis = seconds(15);
@@ -11,7 +11,7 @@ const LOOK: Millis = seconds(1);
 
 export interface SecondLookDeps {
   readonly clock: Clock;
-  readonly random: Random;
+  readonly self: PeerId;
   readonly lines: readonly Line[];
   /** Whether there is another supernode to ask. */
   readonly possible: () => boolean;
@@ -29,8 +29,9 @@ export class SecondLook {
   constructor(private readonly deps: SecondLookDeps) {}
 
   start(): void {
-    const { clock, random } = this.deps;
-    this.#cancel = clock.after(ms(EVERY * (0.5 + random.fraction())), () => this.#begin());
+    const { clock, self } = this.deps;
+    const [spread = 0] = keyOf(self);
+    this.#cancel = clock.after(ms(EVERY * (0.5 + spread / 256)), () => this.#begin());
   }
 
   stop(): void {
