@@ -1,5 +1,5 @@
 /**
- * `make bench-session`: how fast a session opens, what forwarding costs a supernode, what an idle client costs it, and
+ * `make bench-session`: how fast a session opens, with and without post-quantum keys, what forwarding costs a supernode, what an idle client costs it, and
  * how long starting a program stops a daemon.
  * Names of benchmarks as arguments run those alone. Prints tables, keeps everything in bench/results, and judges nothing by its exit status: a slow machine is no failure.
  */
@@ -9,10 +9,13 @@ import { keep, type Result, type Row, table, targetTable } from './lib/report.js
 import { benchFirstPacket, cpuRows, percentileRows } from './session/first-packet.js';
 import { benchForwarding, transferRows } from './session/forwarding.js';
 import { benchIdleStreams, idleHead, idleRows } from './session/idle-streams.js';
+import { benchPostQuantum, postQuantumRows } from './session/post-quantum.js';
 import { benchStartingPrograms, startingRows } from './session/starting-programs.js';
 
 const COMMAND = 'make bench-session';
 const SESSIONS = 100;
+const PQ_ROUNDS = 7;
+const PQ_SESSIONS = 10;
 const DOWNLOAD_SECONDS = 30;
 const STREAMS = 500;
 const IDLE_SECONDS = 60;
@@ -26,7 +29,7 @@ if (machine.othersCpus > QUIET_CPUS) {
 }
 
 const wanted = (name: string): boolean => process.argv.length === 2 || process.argv.includes(name);
-if (wanted('first-packet') || wanted('forwarding')) await inTheLab(machine);
+if (['first-packet', 'post-quantum', 'forwarding'].some(wanted)) await inTheLab(machine);
 if (wanted('idle-streams')) {
   const idle = await benchIdleStreams(COMMAND, { streams: STREAMS, idleSeconds: IDLE_SECONDS });
   show('What an idle client costs a supernode', idleHead(idle.summary), idleRows(idle.summary), idle, machine);
@@ -47,6 +50,12 @@ async function inTheLab(on: Machine): Promise<void> {
       show(title, ['milliseconds', 'min', 'p50', 'p90', 'p99', 'max'], percentileRows(first.summary), first, on);
       for (const failure of first.summary.failures) console.log(`  a session did not open: ${failure}`);
       console.log(table(['CPU per session, ms', 'the daemon', 'programs it starts'], cpuRows(first.summary)));
+    }
+    if (wanted('post-quantum')) {
+      const quantum = await benchPostQuantum(overlay, COMMAND, PQ_ROUNDS, PQ_SESSIONS);
+      const title = 'From the request to the first packet, without and with post-quantum keys';
+      show(title, ['milliseconds', 'min', 'p50', 'p90', 'p99', 'max'], postQuantumRows(quantum.summary), quantum, on);
+      console.log(`  added: ${quantum.summary.addedMs.toFixed(1)} ms (median of ${PQ_ROUNDS} rounds)\n`);
     }
     if (wanted('forwarding')) {
       await firstPackets(overlay, 1, 'us');

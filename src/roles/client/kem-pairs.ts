@@ -1,5 +1,6 @@
 import type { Crypto, KemKeyPair } from '../../core/ports/crypto.js';
 import type { PostQuantum } from '../../model/role.js';
+import { warmUp } from '../common/kem-warm-up.js';
 
 /**
  * ML-KEM pairs, each for one exchange. One is made ahead, while nobody waits: it belongs to nothing yet. Whoever takes one
@@ -7,20 +8,19 @@ import type { PostQuantum } from '../../model/role.js';
  */
 export class KemPairs {
   #ready: KemKeyPair | undefined;
+  #isWarm = false;
 
   constructor(
     private readonly pq: PostQuantum,
     private readonly crypto: Pick<Crypto, 'kemKeyPair' | 'kemEncapsulate' | 'kemDecapsulate'>,
   ) {}
 
-  /** Have one ready. The first exchange of a process takes twenty times as long as the others: done here, too. */
+  /** Have one ready. */
   prepare(): void {
-    if (this.pq === 'off' || this.#ready !== undefined) return;
-    const { crypto } = this;
-    const pair = crypto.kemKeyPair();
-    const made = crypto.kemEncapsulate(pair.publicKey);
-    if (made !== undefined) crypto.kemDecapsulate(pair.secretKey, made.ciphertext);
-    this.#ready = crypto.kemKeyPair();
+    if (this.pq === 'off') return;
+    if (!this.#isWarm) warmUp(this.crypto, this.pq);
+    this.#isWarm = true;
+    this.#ready ??= this.crypto.kemKeyPair();
   }
 
   /** Undefined where nothing is to be offered. */

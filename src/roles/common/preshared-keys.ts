@@ -13,6 +13,7 @@ import type { WireGuardPublicKey } from '../../model/keys.js';
 import type { PostQuantum } from '../../model/role.js';
 import { type Instant, type Millis, seconds, since } from '../../model/time.js';
 import { presharedOf } from './exit-units.js';
+import { warmUp } from './kem-warm-up.js';
 import { Periodic } from './periodic.js';
 
 const LOOK_EVERY: Millis = seconds(5);
@@ -66,9 +67,7 @@ export class PresharedKeys {
   }
 
   start(): void {
-    // The first exchange of a process takes twenty times as long as the others, and somebody would wait for it.
-    const { crypto, pq } = this.deps;
-    if (pq !== 'off') crypto.kemEncapsulate(crypto.kemKeyPair().publicKey);
+    warmUp(this.deps.crypto, this.deps.pq);
     this.#looking.start();
   }
 
