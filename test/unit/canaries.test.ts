@@ -31,7 +31,8 @@ async function spiedWorld(privacy: LogOptions['privacy']) {
   const logs: { readonly node: string; readonly line: string }[] = [];
   const registries: { readonly node: string; readonly text: () => Promise<string> }[] = [];
   const keep = (what: string, secret: Bytes | undefined): void => {
-    if (secret !== undefined) secrets.set(`${what} ${secrets.size}`, secret);
+    // A copy: those who are done with a secret overwrite it.
+    if (secret !== undefined) secrets.set(`${what} ${secrets.size}`, secret.slice());
   };
   const spied = (name: string, crypto: Crypto): Crypto => ({
     ...crypto,
