@@ -1,9 +1,11 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { type HostCheck, hostChecks } from '../../dataplane/detect.js';
+import { findProgram } from '../../dataplane/run.js';
 import { CLOCK_TOLERANCE } from '../core/auth.js';
 import type { Role } from '../model/role.js';
 import type { Millis } from '../model/time.js';
+import { type Accounts, systemAccounts, userOf } from './account.js';
 import { type Check, fail, ok, skip, type Verdict } from './doctor-report.js';
 
 /** A clock before this was never set: the certificates of any overlay are younger. */
@@ -12,9 +14,28 @@ const PLAUSIBLE_SINCE = Date.UTC(2025, 0, 1);
 /** What this machine must offer to the role. base changes nothing in the kernel. */
 export function machineChecks(role: Role, clockOffset?: Millis): readonly Check[] {
   return [
+    { name: 'user', run: () => checkUser(role) },
     ...(role === 'base' ? [] : forwardingChecks(hostChecks())),
     { name: 'clock', run: () => checkClock(clockOffset) },
   ];
+}
+
+/** Whom a daemon that root starts would become. Asks; makes nothing. */
+export async function checkUser(
+  role: Role,
+  uid = process.geteuid?.(),
+  find: Accounts['find'] = systemAccounts.find,
+  program: (name: string) => string | undefined = findProgram,
+): Promise<Verdict> {
+  const name = userOf(role);
+  if (uid !== 0) return ok(`a daemon started here runs as this user (id ${uid})`);
+  if (program('setpriv') === undefined) {
+    return fail(`setpriv is missing, by which a daemon started by root becomes ${name}`, 'apt-get install util-linux');
+  }
+  const account = await find(name);
+  if (account !== undefined) return ok(`a daemon started by root becomes ${name} (id ${account.uid})`);
+  if (program('useradd') !== undefined) return ok(`a daemon started by root becomes ${name}, made at the first start`);
+  return fail(`there is no user ${name}, and no useradd to make it with`, 'make it, or name another with --user');
 }
 
 /** The data plane's own checks; a missing TUN device is no fault where the kernel has WireGuard itself. */

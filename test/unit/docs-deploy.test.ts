@@ -2,6 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { userOf } from '../../src/cli/account.js';
 import type { Io } from '../../src/cli/io.js';
 import { main } from '../../src/cli/main.js';
 import { OPTIONS } from '../../src/config/options.js';
@@ -43,7 +44,7 @@ t.test('the example configurations are good, and so is everything that is commen
   const secret = new Uint8Array(32);
   const base = [{ host: 'base.example.org', port: 7400 as Port }];
   const token = { base, caKeyHash: secret, secret, role: 'exit', region: 'eu' as Region } as const;
-  writeFileSync(tokenFile, formatJoinToken(token, crypto.sha256));
+  writeFileSync(tokenFile, formatJoinToken(token, crypto.sha256), { mode: 0o600 });
 
   t.same(readdirSync(join(ROOT, 'deploy/config')).sort(), ROLES.map((role) => `${role}.toml`).sort());
   for (const role of ROLES) {
@@ -67,7 +68,8 @@ t.test('the example configurations are good, and so is everything that is commen
 t.test('the systemd units fit the daemons', async (t) => {
   t.same(readdirSync(join(ROOT, 'deploy/systemd')).sort(), ROLES.map((role) => `vpnd-${role}.service`).sort());
   for (const role of ROLES) {
-    const unit = settings(readFileSync(join(ROOT, `deploy/systemd/vpnd-${role}.service`), 'utf8'));
+    const text = readFileSync(join(ROOT, `deploy/systemd/vpnd-${role}.service`), 'utf8');
+    const unit = settings(text);
     t.equal(unit.ExecStart, `/usr/local/bin/vpnd ${role}`);
     t.equal(
       `/var/lib/${unit.StateDirectory}`,
@@ -77,20 +79,30 @@ t.test('the systemd units fit the daemons', async (t) => {
     t.equal(unit.NoNewPrivileges, 'yes');
     t.equal(unit.ProtectSystem, 'strict');
     t.equal(unit.MemoryDenyWriteExecute, undefined, 'V8 could not run');
+    t.equal(unit.ProtectKernelTunables, 'yes');
+    t.equal(unit.SystemCallFilter, '~@privileged @resources', 'less than the services of a system have');
     t.equal(unit.RestartPreventExitStatus, '2', 'a wrong configuration is not tried again and again');
     if (role === 'base') {
       t.equal(unit.CapabilityBoundingSet, '', 'base needs no privilege');
-      t.not(unit.User, 'vpnd', 'a supernode beside base cannot read its keys');
+      t.equal(unit.User, userOf(role), 'a supernode beside base cannot read its keys');
+      t.equal(unit.PrivateUsers, 'yes');
+      t.equal(unit.ReadWritePaths, undefined);
       continue;
     }
-    t.equal(unit.User, 'vpnd');
+    t.equal(unit.User, userOf(role), 'whom a daemon becomes that root starts by hand');
+    t.equal(unit.PrivateUsers, undefined, 'a capability over the host’s network would be none');
     t.equal(unit.KillMode, 'process', 'wireguard-go carries sessions on while the daemon restarts');
     t.equal(unit.RuntimeDirectoryPreserve, 'yes', 'and keeps its socket');
     t.equal(unit.CapabilityBoundingSet, unit.AmbientCapabilities);
     t.match(unit.CapabilityBoundingSet, /^CAP_NET_ADMIN( CAP_NET_BIND_SERVICE)?$/);
     t.match(unit.DeviceAllow, /^\/dev\/net\/tun rw$/);
     t.match(unit.RestrictAddressFamilies, /AF_NETLINK/);
-    t.equal(unit.ProtectKernelTunables, undefined, 'sysctls are written');
+    t.equal(unit.ReadWritePaths, '/proc/sys/net', 'sysctls of the network are written');
+    t.match(
+      text,
+      new RegExp(`^#LoadCredential=join:/etc/vpnd/${role}\\.token$`, 'm'),
+      'a hint how a token stays root’s',
+    );
   }
 });
 
@@ -111,7 +123,7 @@ t.test('a supernode that drains is given the time it asks for, by one signal', a
   t.equal(unit.SendSIGHUP, undefined, 'and nothing after it: a second signal ends the daemon at once');
 });
 
-/** `Key=value` lines; no key stands twice in these units but in another section. */
+/** `Key=value` lines; of a key that stands twice (a filter and what it leaves out) the later one. */
 function settings(text: string): Readonly<Record<string, string | undefined>> {
   const lines = text.split('\n').filter((line) => /^[A-Z]\w*=/.test(line));
   return Object.fromEntries(lines.map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]));
