@@ -20,6 +20,9 @@ import { commandIdOf } from '../../src/model/ids.js';
 import type { Region } from '../../src/model/role.js';
 import { instantOf } from '../../src/model/time.js';
 import { storeError } from '../../src/store/sqlite/errors.js';
+import { APPLICATION_ID } from '../../src/store/sqlite/inspect.js';
+import { migrate } from '../../src/store/sqlite/migrate.js';
+import { migrations } from '../../src/store/sqlite/migrations/index.js';
 import { openBaseStore, openStore } from '../../src/store/sqlite/open.js';
 
 const hash = (text: string) => new Uint8Array(createHash('sha256').update(text).digest());
@@ -180,15 +183,37 @@ t.test('a newer file is refused with both versions, and left as it was', async (
   t.strictSame(snapshot(dir), before);
 });
 
+/** The database of an earlier version, whose tables are as they were then. */
+function oldFormat(dir: string, version: number): Database.Database {
+  const db = new Database(join(dir, 'vpnd.db'));
+  db.pragma(`application_id = ${APPLICATION_ID}`);
+  db.pragma('journal_mode = WAL');
+  migrate(
+    db,
+    migrations.filter((one) => one.version <= version),
+  );
+  return db;
+}
+
+t.test('what an earlier version deleted and left on spare pages is gone after the first start', async (t) => {
+  const dir = t.testdir();
+  const db = oldFormat(dir, 4);
+  const put = db.prepare('INSERT INTO fact VALUES (?, ?)');
+  for (let n = 0; n < 200; n++) put.run(`event/${n}`, JSON.stringify(`an old event ${'x'.repeat(200)}`));
+  db.exec('DELETE FROM fact');
+  db.close();
+  const path = join(dir, 'vpnd.db');
+  t.ok(readFileSync(path).includes('an old event'));
+  openBaseStore(dir).close();
+  t.notOk(readFileSync(path).includes('an old event'));
+});
+
 t.test('a directory of before there were egress tokens is brought up to date, and keeps its tokens', async (t) => {
   const dir = t.testdir();
-  openBaseStore(dir).close();
-  const db = new Database(join(dir, 'vpnd.db'));
-  db.exec('ALTER TABLE token DROP COLUMN egress');
+  const db = oldFormat(dir, 2);
   db.prepare('INSERT INTO token VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)').run(
     ...['0a1b2c3d', Buffer.from(hash('secret')), 'supernode', 'eu', '', 'old', 0, 1000, 2, 1, 0],
   );
-  db.pragma('user_version = 2');
   db.close();
   const store = openBaseStore(dir);
   t.teardown(() => store.close());

@@ -32,6 +32,10 @@ export const audit: Migration = {
 
     CREATE TRIGGER audit_entry_stays BEFORE UPDATE ON audit_entry
     BEGIN SELECT RAISE(ABORT, 'an audit entry is never changed'); END;
+    -- REPLACE would delete the row in its way, and ask no trigger.
+    CREATE TRIGGER audit_entry_new BEFORE INSERT ON audit_entry
+    WHEN EXISTS (SELECT 1 FROM audit_entry WHERE sequence = NEW.sequence)
+    BEGIN SELECT RAISE(ABORT, 'an audit entry is never replaced'); END;
     CREATE TRIGGER audit_entry_goes BEFORE DELETE ON audit_entry
     WHEN OLD.sequence > coalesce((SELECT sequence FROM audit_seal WHERE kind = 'anchor'), 0)
     BEGIN SELECT RAISE(ABORT, 'an audit entry is removed only up to the anchor'); END;
