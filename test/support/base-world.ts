@@ -1,7 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import type { BaseConfig } from '../../src/config/types.js';
 import { enrolSigningInput, makeAuthRequest, renewalSigningInput } from '../../src/core/auth.js';
-import { NO_AUDIT } from '../../src/core/ports/audit.js';
 import type { Identity } from '../../src/core/ports/crypto.js';
 import type { Network, ServeOptions, UnaryContext } from '../../src/core/ports/network.js';
 import { CreateTokenRequestSchema } from '../../src/gen/vpnd/v1/admin_pb.js';
@@ -25,6 +24,7 @@ import type {
 } from '../../src/model/messages.js';
 import type { MemberRole, Region } from '../../src/model/role.js';
 import { days, hours, type Instant, instantOf, minutes } from '../../src/model/time.js';
+import { openAudit } from '../../src/obs/audit.js';
 import { startBase } from '../../src/roles/base/index.js';
 import type { RunningRole } from '../../src/roles/ports.js';
 import { openMemoryStore } from '../../src/store/memory.js';
@@ -119,7 +119,7 @@ export async function baseWorld(change: Partial<BaseConfig> = {}, seed = 1) {
         network,
         store,
         log,
-        audit: NO_AUDIT,
+        audit: openAudit({ store: store.audit, facts: store.facts, identity: keys.identity, crypto, clock, log }),
         metrics,
         version: 'vpnd/test',
       },
