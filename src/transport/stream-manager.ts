@@ -278,8 +278,9 @@ export class StreamManager {
   #refused({ stream }: AcceptedStream, error: VpndError): void {
     const { code } = error;
     this.#deps.metrics.streamAuthFailures.inc({ code });
-    // A flood must not fill the log as well.
-    if (code !== 'rate-limited') this.#deps.log.info(`stream refused: ${error.message}`, { code });
+    // A flood must not fill the log as well, nor who tries for as long as it is shut out.
+    if (code !== 'rate-limited' && code !== 'revoked')
+      this.#deps.log.info(`stream refused: ${error.message}`, { code });
     this.#deps.log.debug('refused address', { code, remote: stream.remote.ip });
     stream.end(error);
   }

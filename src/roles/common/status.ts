@@ -40,7 +40,10 @@ export function nodeStatus(role: MemberRole, config: CommonConfig, ports: RolePo
       .filter((line) => line !== main && line.supervisor() !== undefined)
       .map(streamStatus),
     supernodes: role === 'supernode' ? [] : member.supernodes().flatMap(known),
-    problems: problems(role, link.state === 'up' ? undefined : link.lastError?.message, member.udp()),
+    problems: [
+      ...problems(role, link.state === 'up' ? undefined : link.lastError?.message, member.udp()),
+      ...withheld(member.revocations.behind),
+    ],
   };
 }
 
@@ -59,6 +62,11 @@ function streamStatus({ upstream }: Line) {
 
 const known = ({ id, region, addresses, probePort }: SupernodeInfo): MessageInitShape<typeof KnownSupernodeSchema>[] =>
   addresses.map((address) => ({ peerId: id, region, address: formatHostPort(address), probePort: probePort ?? 0 }));
+
+const withheld = (epoch: number | undefined): readonly string[] =>
+  epoch === undefined
+    ? []
+    : [`base has signed a list of revocations (epoch ${epoch}) that nobody has passed on to this node yet`];
 
 function problems(role: MemberRole, notUp: string | undefined, udp: 'through' | 'blocked' | undefined): string[] {
   const found = notUp === undefined ? [] : [notUp];
