@@ -12,7 +12,7 @@ import type { Clock } from '../core/ports/clock.js';
 import type { Crypto, Identity } from '../core/ports/crypto.js';
 import type { Log } from '../core/ports/log.js';
 import type { FactStore } from '../core/ports/store.js';
-import { toHex } from '../model/bytes.js';
+import { equalConstantTime, toHex } from '../model/bytes.js';
 import { toVpndError, VpndError } from '../model/errors.js';
 import { keyOf } from '../model/ids.js';
 import { type Instant, minutes, seconds } from '../model/time.js';
@@ -251,7 +251,7 @@ class ChainedAudit implements AuditLog {
     }
     if (!isGenuine('head', head, [keyOf(identity.id)], crypto))
       return { end: stored, damage: 'its end was not signed by this node' };
-    if (stored.sequence === head.sequence && toHex(stored.hash) === toHex(head.hash))
+    if (stored.sequence === head.sequence && equalConstantTime(stored.hash, head.hash))
       return { end: head, damage: undefined };
     if (stored.sequence > head.sequence)
       return { end: { sequence: stored.sequence, hash: head.hash }, damage: 'it goes on after its signed end' };

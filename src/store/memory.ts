@@ -9,7 +9,7 @@ import type {
   SessionRecord,
   TokenRecord,
 } from '../core/ports/store.js';
-import { toHex } from '../model/bytes.js';
+import { equalConstantTime } from '../model/bytes.js';
 import type { VpndError } from '../model/errors.js';
 import type { CommandId, PeerId, SessionId } from '../model/ids.js';
 import { type Instant, instantOf } from '../model/time.js';
@@ -158,8 +158,7 @@ function directoryOver(contents: Contents, reading: Guard, writing: Guard): Dire
       }),
     redeem: async (secretHash, wish, now) =>
       writing(() => {
-        const wanted = toHex(secretHash);
-        const token = [...tokens.values()].find((candidate) => toHex(candidate.secretHash) === wanted);
+        const token = [...tokens.values()].find((candidate) => equalConstantTime(candidate.secretHash, secretHash));
         const decision = decideRedemption(token, members.get(wish.peer), wish, now, revoked.has(wish.peer));
         if (decision.kind === 'refuse') return { ok: false, error: decision.error };
         if (decision.kind === 'spend') {

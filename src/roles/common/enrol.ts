@@ -3,7 +3,7 @@ import type { Statements } from '../../core/ports/authority.js';
 import type { Crypto, Identity } from '../../core/ports/crypto.js';
 import type { DialTarget, TlsIdentity } from '../../core/ports/network.js';
 import { formatHostPort, type HostPort } from '../../model/address.js';
-import { type Bytes, toHex } from '../../model/bytes.js';
+import { type Bytes, equalConstantTime, fromHex, toHex } from '../../model/bytes.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 import { type ErrorCode, toVpndError, VpndError } from '../../model/errors.js';
 import type { PeerId } from '../../model/ids.js';
@@ -122,9 +122,14 @@ export async function enrol(
   };
 }
 
+/** Whether a node joined with this token last. */
+export const isTokenOf = ({ token }: Enrolment, { secret }: JoinToken, crypto: Pick<Crypto, 'sha256'>): boolean => {
+  const known = token === undefined ? undefined : fromHex(token);
+  return known !== undefined && equalConstantTime(known, crypto.sha256(secret));
+};
+
 /** What is kept of a token that was used. */
-export const tokenHash = ({ secret }: JoinToken, crypto: Pick<Crypto, 'sha256'>): string =>
-  toHex(crypto.sha256(secret));
+const tokenHash = ({ secret }: JoinToken, crypto: Pick<Crypto, 'sha256'>): string => toHex(crypto.sha256(secret));
 
 /** A renewal to send up the stream with `Upstream.ask`. `csr` for supernodes: PKCS#10 in DER. */
 export function renewalQuestion(identity: Identity, now: Instant, csr: Bytes = NO_CSR): InfoQuestion {

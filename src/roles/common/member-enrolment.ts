@@ -3,7 +3,7 @@ import { VpndError } from '../../model/errors.js';
 import type { JoinToken } from '../../model/messages.js';
 import type { MemberRole } from '../../model/role.js';
 import type { RolePorts } from '../ports.js';
-import { type Enrolment, enrol, loadEnrolment, notEnrolled, saveEnrolment, tokenHash } from './enrol.js';
+import { type Enrolment, enrol, isTokenOf, loadEnrolment, notEnrolled, saveEnrolment } from './enrol.js';
 import { enrolmentAsked, enrolmentRefused } from './enrolment-facts.js';
 import type { NodeKeys } from './keys.js';
 
@@ -31,7 +31,7 @@ export async function enrolled(
       `${config.stateDir} belongs to a ${known.role}; give this ${role} a --state-dir of its own`,
     );
   }
-  const isNew = token !== undefined && tokenHash(token, ports.crypto) !== known.token;
+  const isNew = token !== undefined && !isTokenOf(known, token, ports.crypto);
   const current = isNew ? await enrolledAnew(known, token, config, ports, keys) : known;
   if (config.region !== undefined && config.region !== current.region) {
     throw new VpndError(
