@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { ADDRESSES, LAB_UID, labUser, Overlay, OverlayNode, vpnd } from '../../chaos/overlay/index.js';
 import { handOver, type Owner, removeMade } from '../../src/identity/state-owner.js';
-import { withMounts, withoutProgram } from '../support/bad-input.js';
+import { BadInputs, withMounts, withoutProgram } from '../support/bad-input.js';
 import { eventually, startPings } from '../support/overlay-checks.js';
 import { commandOf, confined, factsOf, NET_ADMIN } from '../support/process-facts.js';
 
@@ -103,57 +103,56 @@ t.test('an overlay that ran as root is upgraded: daemons give root up, sessions 
   await t.test('users', async (t) => {
     const { host } = client;
     const dir = join(host.directory, 'users', 'base');
-    const args = [
-      'base',
-      '--state-dir',
-      dir,
-      '--advertise',
-      '127.0.0.1',
-      '--listen',
-      '127.0.0.1:7499',
-      '--metrics',
-      'off',
-    ];
-    const [program = '', binary = ''] = vpnd('status');
-    const refused = async (
-      what: string,
-      wrap: readonly string[],
-      more: readonly string[],
-      says: RegExp,
-      status = 1,
-    ) => {
-      const ran = await host.run([...wrap, program, binary, ...args, ...more]);
-      t.match(ran, { code: status, stderr: says }, `${what}: ${ran.stderr}`);
-      t.match(ran.stderr, /^vpnd: [^\n]+\n$/, `${what}: one line`);
-      t.notOk(existsSync(dir), `${what}: nothing was made`);
-    };
-    await refused('somebody who is not there', [], ['--user', 'mallory'], /there is no user 'mallory'.*useradd/, 2);
-    await refused('no name at all', [], ['--user', 'Robert; DROP'], /is not a user name/, 2);
-    await refused(
-      'no useradd',
-      withoutProgram(host, '/usr/sbin/useradd'),
-      [],
-      /no user vpnd-base .*no useradd.*--user/,
-    );
+    const own = ['--advertise', '127.0.0.1', '--listen', '127.0.0.1:7499', '--metrics', 'off'];
+    const args = ['base', '--state-dir', dir, ...own];
+    const bad = new BadInputs();
+    const refused = (input: string, user: string, says: RegExp[], wrap: readonly string[] = [], status: 1 | 2 = 1) =>
+      bad.refused(t, {
+        input,
+        host,
+        argv: [...args, '--user', user],
+        wrap,
+        status,
+        says,
+        untouched: [join(dir, '..')],
+      });
+    await refused('a user that is not there', 'mallory', [/no user 'mallory'/, /useradd/], [], 2);
+    await refused('no user name at all', 'Robert; DROP', [/is not a user name/], [], 2);
+    const noUseradd = withoutProgram(host, '/usr/sbin/useradd');
+    await refused('no user, and no useradd', 'vpnd-base', [/no user vpnd-base/, /--user/], noUseradd);
     const readOnly = withMounts('mount --bind /etc /etc; mount -o remount,bind,ro /etc');
-    await refused('a read-only /etc', readOnly, [], /no user vpnd-base .* cannot be made \(.*\).*--user/);
-    await refused(
-      'no setpriv',
-      withoutProgram(host, '/usr/bin/setpriv'),
-      ['--user', '64123'],
-      /setpriv is not installed/,
-    );
+    await refused('no user, and a read-only /etc', 'vpnd-base', [/cannot be made \(/, /--user/], readOnly);
+    const noSetpriv = withoutProgram(host, '/usr/bin/setpriv');
+    await refused('no setpriv', '64123', [/setpriv is not installed/, /apt-get install/], noSetpriv);
     const noSetuid = ['setpriv', '--bounding-set=-setuid', '--'];
     await refused(
-      'root that may not change its user',
+      'root that may not become another user',
+      '64123',
+      [/cannot become user 64123/, /--user root/],
       noSetuid,
-      ['--user', '64123'],
-      /cannot become user 64123 .*--user root/,
     );
+    const closed = join(host.directory, 'closed');
+    mkdirSync(closed, { mode: 0o700 });
+    const inside = { host, argv: ['base', '--state-dir', join(closed, 'base'), ...own], untouched: [closed] };
+    const opens = [/user 64123 cannot reach/, /chmod o\+x/];
+    await bad.refused(t, { ...inside, input: 'a state directory behind a closed one', status: 1, says: opens });
+    const home = join(host.directory, 'home');
+    mkdirSync(home);
+    chownSync(home, 65_534, 65_534);
+    await bad.refused(t, {
+      input: "a state directory in another user's",
+      host,
+      argv: ['base', '--state-dir', join(home, 'base'), ...own],
+      status: 1,
+      says: [/others than root may change/, /install -d/],
+      untouched: [home],
+    });
+    bad.compareWithDocument(t, 'Becoming a user');
 
     // /etc and what useradd keeps elsewhere, for this process alone.
     const copy = join(host.directory, 'etc');
     mkdirSync(copy);
+    const [program = '', binary = ''] = vpnd('status');
     const private_ = withMounts('cp -a /etc/. "$1"; mount --bind "$1" /etc; mount -t tmpfs none /var/log', copy);
     const daemon = host.spawn([...private_, program, binary, ...args]);
     await daemon.waitForLine(/ ready: /);

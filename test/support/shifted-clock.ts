@@ -2,9 +2,8 @@
  * Loaded into a daemon of the real binary by `node --import`: its clock is off by TEST_CLOCK_SHIFT_MS milliseconds, as
  * Date tells the time. Timers and the monotonic clock go on as they are.
  */
+// It stays in the environment: where root starts a daemon, a second process of the same command line is the daemon.
 const shift = Number(process.env.TEST_CLOCK_SHIFT_MS ?? '0');
-delete process.env.TEST_CLOCK_SHIFT_MS;
-delete process.env.NODE_OPTIONS;
 
 const RealDate = Date;
 globalThis.Date = new Proxy(RealDate, {
