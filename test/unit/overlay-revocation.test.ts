@@ -1,9 +1,14 @@
 import { create } from '@bufbuild/protobuf';
 import t from 'tap';
+import type { DialTarget } from '../../src/core/ports/network.js';
 import { RevokeMemberRequestSchema, UnrevokeMemberRequestSchema } from '../../src/gen/vpnd/v1/admin_pb.js';
+import type { IpAddress } from '../../src/model/address.js';
 import { toVpndError } from '../../src/model/errors.js';
+import type { SessionId } from '../../src/model/ids.js';
+import type { UnaryCalls, UnaryName } from '../../src/model/messages.js';
 import type { RevocationChange } from '../../src/model/revocation.js';
 import { minutes, seconds } from '../../src/model/time.js';
+import { CONTROL_PORT } from '../support/overlay-world/configs.js';
 import { type OverlayWorld, overlayWorld } from '../support/overlay-world.js';
 
 /** The time in which everything must be gone everywhere that is connected. */
@@ -338,4 +343,85 @@ t.test('a node with the identity of a revoked one is refused, whatever it enrols
     [1],
     'the token is not used up',
   );
+});
+
+t.test('a banned supernode that still has its certificate gets nothing from the others, nor from base', async (t) => {
+  const world = await overlayWorld({ supernodes: [{ region: 'us' }, { region: 'eu' }, { region: 'eu' }] });
+  const own = world.node('a').store.facts.get<{ certificate: string; tlsKey: string; ca: string }>('enrolment');
+  if (own === undefined) throw new Error('a is not enrolled');
+  const stranger = world.internet.host('192.0.2.200' as IpAddress);
+  const wish = { region: undefined, country: undefined, pool: undefined, exit: undefined };
+  const ask = <M extends UnaryName>(name: string, method: M, request: UnaryCalls[M][0]) => {
+    const { ip, id, role } = world.node(name);
+    const target: DialTarget = {
+      address: { host: ip, port: CONTROL_PORT },
+      expect: role === 'base' ? { kind: 'base' } : { kind: 'supernode', id },
+      ca: own.ca,
+      identity: () => ({ certificate: own.certificate, privateKey: own.tlsKey }),
+    };
+    return world.outcome(stranger.call(target, method, request, { timeout: seconds(5) }));
+  };
+  const exits = { ...wish, minMbps: undefined, maxLatency: undefined, limit: 5 };
+  t.match(await ask('b', 'requestExitPeer', exits), { exits: Array });
+  await revoke(world, 'a');
+  await world.advance(AT_ONCE);
+  const session = 'ab'.repeat(16) as SessionId;
+  const refused = { code: 'revoked' };
+  t.match(await ask('b', 'requestExitPeer', exits), refused);
+  t.match(await ask('b', 'closeSession', { session, generation: 9, reason: 'mine' }), refused);
+  t.match(await ask('c', 'moveSessions', { sessions: [session], reason: '', leaveExit: true, urgent: true }), refused);
+  t.match(await ask('base', 'requestExitRegion', { region: undefined }), refused);
+  // And the others do not call it: a region it alone served has no supernode any more.
+  await world.untilConnected(['c0']);
+  t.match(await world.refusal('c0', { region: 'us' }), { code: 'no-exit' });
+});
+
+/** What base tells these supernodes of revocations does not arrive, nor what clients do. */
+function keepInTheDark(world: OverlayWorld, names: readonly string[]): void {
+  const ips = names.map((name) => world.node(name).ip);
+  for (const machine of world.all()) {
+    machine.tampering.sends = (message, to) => {
+      if (!ips.includes(to)) return message;
+      if (message.kind === 'event' && message.news.kind === 'revocations') return undefined;
+      return message.kind === 'auth-response' ? { ...message, revocations: undefined } : message;
+    };
+  }
+}
+
+t.test('a supernode that knows, and clients that do not: it takes their sessions away', async (t) => {
+  const world = await wide();
+  await withStandby(world);
+  const client = world.node('c0').ip;
+  for (const name of ['a', 'b', 'c', 'd']) {
+    world.node(name).tampering.sends = (message, to) =>
+      to === client && message.kind === 'event' && message.news.kind === 'revocations' ? undefined : message;
+  }
+  const exit = 'x0';
+  const used = async () => (await world.sessions('c0')).filter((one) => one.exitId === world.node(exit).id);
+  t.ok((await used()).length > 0);
+  await revoke(world, exit);
+  await world.advance(AT_ONCE);
+  t.same(await used(), [], 'active or standby, it is gone');
+  t.equal((await world.session('c0'))?.state, 'up');
+  t.equal(world.node('c0').store.facts.get('revocations'), undefined, 'and the client has not heard why');
+});
+
+t.test('a client refuses an exit that is shut out, though its supernode grants it', async (t) => {
+  const world = await overlayWorld({
+    supernodes: [{ region: 'us' }, { region: 'us' }],
+    exits: [{ region: 'us' }, { region: 'us' }],
+    clients: [{ region: 'us', standby: true }],
+  });
+  await withStandby(world, 'c0', 'us');
+  const at = (await world.upstream('c0'))?.supervisorId;
+  const dark = world.of('supernode').find((one) => one.id === at)?.name ?? '';
+  const lines = await Promise.all(['x0', 'x1'].map(async (name) => (await world.upstream(name))?.supervisorId));
+  const there = ['x0', 'x1'].find((_, i) => lines[i] === at) ?? 'x0';
+  keepInTheDark(world, [dark]);
+  await revoke(world, there);
+  await world.advance(AT_ONCE);
+  t.ok((await peersOf(world, dark)).includes(world.node(there).id), 'its supernode has not heard of it');
+  t.match(await world.refusal('c0', { exit: world.node(there).id }), { code: 'revoked' });
+  await world.advance(seconds(10));
+  t.notOk((await world.sessions('c0')).some((one) => one.exitId === world.node(there).id));
 });

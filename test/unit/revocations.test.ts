@@ -239,6 +239,14 @@ t.test('an older list is not taken, and who sends it is told the newer one', asy
   t.same(said, []);
 });
 
+t.test('by itself, a change to an older list is older, whoever asks', async (t) => {
+  const [none, first, second] = lives([1, 2].map((who) => ({ who, out: true }))) as RevocationList[];
+  if (none === undefined || first === undefined || second === undefined) throw new Error('three lists');
+  const head = statements.checkRevocations(keyOf(base.id), first.head as Signed);
+  if (!head.ok) throw head.error;
+  t.same(applyChange(second, head.value, changeOf(none, first), sha256), { kind: 'older' });
+});
+
 t.test('two lists of one epoch: the first stays, and it is told of', async (t) => {
   const { revocations, said } = node();
   revocations.take(undefined, changeOf(noRevocations(sha256), listOf(1, [revoked(1)])));
