@@ -425,3 +425,13 @@ t.test('a client refuses an exit that is shut out, though its supernode grants i
   await world.advance(seconds(10));
   t.notOk((await world.sessions('c0')).some((one) => one.exitId === world.node(there).id));
 });
+
+t.test('sessions of a client that is away, at an exit that is shut out, go all the same', async (t) => {
+  const world = await overlayWorld();
+  await world.up('c0', { region: 'eu' });
+  await world.stop('c0');
+  t.ok(left(world, ['a', 'b']).length > 0, 'its session stays where it is');
+  await revoke(world, 'x0');
+  await world.advance(AT_ONCE);
+  t.same(left(world, ['a', 'b']), []);
+});
