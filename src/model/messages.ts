@@ -155,6 +155,8 @@ export type News =
       readonly lease: Millis;
     }
   | { readonly kind: 'directory'; readonly supernodes: readonly SupernodeInfo[] }
+  /** The session's exit has lost its pre-shared key: its client is to ask for another one. */
+  | { readonly kind: 'session-rekey'; readonly session: SessionId }
   /** A client wants this path for its session: `direct`, or `relay` for the relays, however many. */
   | { readonly kind: 'session-path'; readonly session: SessionId; readonly path: Path; readonly reason: string }
   /** A supernode to base: what base publishes of it has changed. */
@@ -271,6 +273,8 @@ export interface MoveSessionsRequest {
   readonly reason: string;
   readonly leaveExit: boolean;
   readonly urgent: boolean;
+  /** Not to be replaced: the exit has lost their pre-shared keys. */
+  readonly rekey?: boolean | undefined;
 }
 
 /** The unary calls between nodes: name -> [request, response]. */

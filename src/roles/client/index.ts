@@ -52,8 +52,9 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
         return connection.lineUp();
       },
       command: (command, supervisor) => connection.command(command, supervisor),
-      news: (news) => {
+      news: (news, supervisor) => {
         if (news.kind === 'session-renewed') connection.renewed(news.session, news.generation, news.lease);
+        if (news.kind === 'session-rekey') connection.keeper.rekeying.wanted(news.session, supervisor);
       },
       revoked: () => connection.leaveShutOut(),
       datagrams: (session, packets, supervisor) => connection.datagrams(session, packets, supervisor),

@@ -1,4 +1,5 @@
 import type { KemKeyPair } from '../../core/ports/crypto.js';
+import { type UnitId, unitIdOf } from '../../model/dataplane.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import type { EventCode } from '../../model/event.js';
 import type { PeerId, SessionId } from '../../model/ids.js';
@@ -8,13 +9,14 @@ import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import { checkRekeyed } from './held-session.js';
 import type { KemPairs } from './kem-pairs.js';
-import type { HeldTunnel } from './tunnel.js';
+import { type HeldTunnel, tunnelUnits } from './tunnel.js';
 import type { Tunnels } from './tunnels.js';
 
 /** How old a pre-shared key gets. */
 export const REKEY_EVERY: Millis = hours(1);
 /** The exit's supernode gives the exit 20 s, and then undoes what it did. */
 const ANSWER_LIMIT: Millis = seconds(30);
+const LEAST_PAUSE: Millis = seconds(1);
 const FIRST_PAUSE: Millis = seconds(5);
 const LONGEST_PAUSE: Millis = minutes(5);
 
@@ -44,7 +46,18 @@ interface Exchange {
 export class Rekeying {
   readonly #exchanges = new Map<SessionId, Exchange>();
 
+  /** Sessions whose exits have lost their key. */
+  readonly #wanted = new Set<SessionId>();
+  readonly #askedAt = new Map<SessionId, Millis>();
+
   constructor(private readonly deps: RekeyDeps) {}
+
+  /** A supernode says that a session's exit has lost its key: the tunnel shakes hands no more without another one. */
+  wanted(session: SessionId, supervisor: PeerId | undefined): void {
+    if (this.deps.tunnels.withSession(session)?.held.supervisor !== supervisor) return;
+    this.#wanted.add(session);
+    this.look();
+  }
 
   /** Once in a while: ask for what is due. */
   look(): void {
@@ -52,6 +65,11 @@ export class Rekeying {
     const monotonic = this.deps.ports.clock.monotonic();
     for (const session of this.#exchanges.keys()) {
       if (this.deps.tunnels.withSession(session) === undefined) this.#exchanges.delete(session);
+    }
+    for (const session of this.#askedAt.keys()) {
+      if (this.deps.tunnels.withSession(session) !== undefined) continue;
+      this.#askedAt.delete(session);
+      this.#wanted.delete(session);
     }
     for (const tunnel of this.deps.tunnels.held()) {
       const exchange = this.#exchanges.get(tunnel.held.session);
@@ -63,8 +81,11 @@ export class Rekeying {
 
   #isDue({ held, holds, use }: HeldTunnel): boolean {
     if (holds || use === 'dead' || use === 'retiring' || held.connectedAfter === undefined) return false;
-    if (held.preshared === undefined) return true;
-    const age = since(this.deps.ports.clock.now(), held.preshared.since);
+    const { clock } = this.deps.ports;
+    // Whoever says so again and again does not keep this machine busy.
+    if (clock.monotonic() - (this.#askedAt.get(held.session) ?? Number.NEGATIVE_INFINITY) < LEAST_PAUSE) return false;
+    if (held.preshared === undefined || this.#wanted.has(held.session)) return true;
+    const age = since(clock.now(), held.preshared.since);
     // A clock that was set back must not make a key last longer.
     return age >= REKEY_EVERY || age < 0;
   }
@@ -76,6 +97,8 @@ export class Rekeying {
     const pair = before?.pair ?? pairs.take();
     if (upstream === undefined || pair === undefined) return;
     this.#exchanges.set(session, { pair, failures: before?.failures ?? 0, at: undefined });
+    this.#askedAt.set(session, ports.clock.monotonic());
+    const isLost = this.#wanted.delete(session);
     try {
       const answer = await upstream.ask({ kind: 'rekey', session, kemKey: pair.publicKey }, ANSWER_LIMIT);
       if (answer.kind !== 'rekeyed') throw new VpndError('bad-message', 'that is no answer to a new ML-KEM key');
@@ -86,9 +109,12 @@ export class Rekeying {
       // On record first: a daemon that dies in between then makes the kernel follow.
       this.deps.keep();
       this.#exchanges.delete(session);
+      // The exit knows nothing of the last handshake either: a peer that is made anew shakes hands at once.
+      if (isLost) await ports.dataplane.apply({ remove: peersOf(tunnel) });
       await this.deps.tunnels.commit();
       ports.log.info('a pre-shared key was renewed', { session_id: session });
     } catch (thrown) {
+      if (isLost) this.#wanted.add(session);
       this.#failed(session, pair, before?.failures ?? 0, toVpndError(thrown));
     }
   }
@@ -108,3 +134,6 @@ export class Rekeying {
     this.#exchanges.set(session, { pair, failures: failures + 1, at: ms(clock.monotonic() + pause) });
   }
 }
+
+const peersOf = (tunnel: HeldTunnel): readonly UnitId[] =>
+  tunnelUnits(tunnel, []).flatMap((unit) => (unit.kind === 'peer' ? [unitIdOf(unit)] : []));

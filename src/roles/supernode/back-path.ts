@@ -48,6 +48,7 @@ export class BackPath {
         current = this.book.save({ ...one, generation: one.generation + 1 });
         await this.#command(current, current.setup);
         current = this.book.save({ ...current, way: current.way.kind === 'relay' ? RELAYED : untold(current.way) });
+        if (current.setup.kemKey.length > 0) this.deps.keyLost?.(session, current.origin);
       }
       const relay = this.#relayOf(current);
       if (relay !== undefined && !isParked(current)) await this.deps.order(session, lease, relay);

@@ -50,6 +50,8 @@ export interface BackDeps {
   readonly relayIpsOf: (supernode: PeerId) => readonly IpAddress[];
   readonly addressPlan: () => AddressPlan | undefined;
   readonly ownMembership: () => Signed;
+  /** An exit had lost a session and has it again, with another pre-shared key than its client. */
+  readonly keyLost?: (session: SessionId, origin: PeerId) => void;
 }
 
 /** Often enough for every home router: RFC 4787 REQ-5 allows UDP mappings to end after two minutes, many end sooner. */
@@ -199,7 +201,8 @@ export class BackSessions {
       asked: request.generation,
       generation: existing === undefined ? firstGeneration(request.session, peer) : existing.generation + 1,
       leaseUntil: plus(deps.clock.now(), request.lease),
-      setup,
+      // A renewal without a key leaves the exit's as it is; should the exit lose it, this one makes another.
+      setup: { ...setup, kemKey: setup.kemKey.length > 0 ? setup.kemKey : (existing?.setup.kemKey ?? setup.kemKey) },
       next: relay?.next ?? existing?.next,
       way: existing?.way ?? RELAYED,
     };

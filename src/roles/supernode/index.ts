@@ -43,6 +43,7 @@ const PLAN_FACT = 'address-plan';
 const CANDIDATES = 4;
 /** The other one only passes it on. */
 const MOVE_TIMEOUT: Millis = seconds(5);
+const KEY_LOST = 'its exit has lost the pre-shared key';
 const NO_EXIT =
   'this supernode may not be an exit: enrol it with a token made with vpnd token create --role supernode --egress';
 
@@ -168,6 +169,10 @@ export async function startSupernode(
     ...shared,
     addressPlan: () => plan,
     ownMembership: () => member.enrolment().membership,
+    keyLost: (session, origin) => {
+      if (origin === self) moves.rekey(front.all().filter((one) => one.session === session));
+      else moves.askSupernode(origin, [session], { reason: KEY_LOST, leaveExit: false, urgent: false, rekey: true });
+    },
     relayIpsOf: (id) => (id === self ? config.relayIps : (mesh.info(id)?.relayIps ?? [])),
   });
   const exits = new ExitBook({

@@ -18,7 +18,7 @@ export interface MovesDeps {
   readonly log: Log;
   readonly lease: Millis;
   readonly front: { all(): readonly FrontSession[] };
-  readonly streams: () => Pick<StreamManager, 'command'>;
+  readonly streams: () => Pick<StreamManager, 'command' | 'send'>;
   readonly moveAt: (supernode: PeerId, request: MoveSessionsRequest) => Promise<unknown>;
 }
 
@@ -53,10 +53,21 @@ export class Moves {
     }
   }
 
+  /** The exit of a session here has lost its pre-shared key. Who is away is not told, and finds out. */
+  rekey(sessions: readonly FrontSession[]): void {
+    for (const { session, client } of sessions) {
+      this.deps.streams().send(client, { kind: 'event', news: { kind: 'session-rekey', session } });
+    }
+  }
+
   /** What another supernode asks. Only that of a session's exit has a say about it. */
-  asked(caller: PeerId, { sessions, reason, leaveExit, urgent }: MoveSessionsRequest): void {
+  asked(caller: PeerId, { sessions, reason, leaveExit, urgent, rekey }: MoveSessionsRequest): void {
     const wanted = new Set(sessions);
     const theirs = this.deps.front.all().filter((one) => one.supernode === caller && wanted.has(one.session));
+    if (rekey === true) {
+      this.rekey(theirs);
+      return;
+    }
     for (const exit of new Set(theirs.map((one) => one.exit))) {
       const some = new Set(theirs.filter((one) => one.exit === exit).map((one) => one.session));
       this.askClients(some, { reason, leaveSupernode: false, urgent, avoidExits: leaveExit ? [exit] : [] });

@@ -150,6 +150,8 @@ function newsToWire(news: News): WireNews {
         case: 'sessionRenewed',
         value: { sessionId: idBytes(news.session), generation: BigInt(news.generation), leaseMs: news.lease },
       };
+    case 'session-rekey':
+      return { case: 'sessionRekey', value: { sessionId: idBytes(news.session) } };
     case 'directory':
       return { case: 'directory', value: { supernodes: supernodesToWire(news.supernodes) } };
     case 'session-path':
@@ -194,6 +196,8 @@ function newsFromWire(wire: WireEvent): News {
         lease: ms(leaseMs),
       };
     }
+    case 'sessionRekey':
+      return { kind: 'session-rekey', session: session(wire.what.value.sessionId) };
     case 'directory':
       return { kind: 'directory', supernodes: supernodesFromWire(wire.what.value.supernodes) };
     case 'sessionPath': {

@@ -308,12 +308,14 @@ export const UNARY: { readonly [M in UnaryName]: UnaryCodec<M> } = {
       (request) => ({
         sessionIds: request.sessions.slice(0, MAX_MOVED_SESSIONS).map(idBytes),
         reason: clean(request.reason, MAX_TEXT),
+        rekey: request.rekey ?? false,
         leaveExit: request.leaveExit,
         urgent: request.urgent,
       }),
       (wire) => ({
         sessions: list(wire.sessionIds, 'session_ids', MAX_MOVED_SESSIONS, session),
         reason: text(wire.reason, 'reason', MAX_TEXT),
+        rekey: wire.rekey,
         leaveExit: wire.leaveExit,
         urgent: wire.urgent,
       }),
