@@ -22,7 +22,7 @@ const withFile = async (text: string, mode: number, more: readonly string[] = []
   return vpnd(['exit', '--check', '--join-file', path, ...more]);
 };
 
-const CASES: Record<string, () => Promise<{ readonly status: number | null; readonly err: string }>>> = {
+const CASES: Record<string, () => Promise<{ readonly status: number | null; readonly err: string }>> = {
   'a token file that others can change': () => withFile(TOKEN, 0o666),
   'a token file that is empty': () => withFile('\n', 0o600),
   'a token file that is no file': () => vpnd(['exit', '--check', '--join-file', '/dev/null']),
