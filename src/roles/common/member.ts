@@ -67,7 +67,11 @@ export async function joinOverlay(
     baseKey: enrolment.baseKey,
     facts: store.facts,
     changed: (change) => {
-      handlers.revoked?.(change);
+      try {
+        handlers.revoked?.(change);
+      } catch (err) {
+        log.error('taking away what belonged to nodes that are shut out failed', { err });
+      }
       for (const line of all) {
         const at = line.supervisor();
         if (at !== undefined && revocations.has(at)) line.upstream.redial();
