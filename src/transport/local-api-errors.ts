@@ -41,9 +41,13 @@ export function fromConnectError(thrown: unknown, socket: string): VpndError {
   }
   const errno = errnoOf(thrown);
   if (errno === 'EACCES' || errno === 'EPERM') {
-    return new VpndError('no-root', `${socket} belongs to another user; run this as root, or as the user of the daemon`, {
-      cause: thrown,
-    });
+    return new VpndError(
+      'no-root',
+      `${socket} belongs to another user; run this as root, or as the user of the daemon`,
+      {
+        cause: thrown,
+      },
+    );
   }
   if (errno === 'ENOENT' || errno === 'ECONNREFUSED' || errno === 'ENOTSOCK') return daemonNotRunning(socket, thrown);
   switch (thrown.code) {
