@@ -79,6 +79,28 @@ t.test('the same state told twice changes nothing', async (t) => {
   t.same(world.dials, []);
 });
 
+t.test(
+  'an exit whose NAT forgot it notices within seconds where sessions hang on it; others at the next ping',
+  async (t) => {
+    const world = await connected();
+    world.rebind();
+    await world.advance(2_500);
+    t.same(world.at(), ['a', 'b']);
+    t.same(world.dials, ['a', 'b']);
+
+    const client = await memberWorld({ role: 'client', supernodes: SUPERNODES });
+    client.state.homes = ['a'];
+    client.member.start();
+    await client.advance(21_000);
+    client.rebind();
+    await client.advance(5_000);
+    t.equal(client.dials.length, 1, 'a client notices by its tunnel, and lets its radio sleep');
+    await client.advance(6_000);
+    t.same(client.at(), ['a', '-']);
+    t.equal(client.dials.length, 2);
+  },
+);
+
 t.test('waking after an hour: both lines at once, and one word of it', async (t) => {
   const world = await connected();
   for (const { cable } of world.streams) cable.silence();

@@ -96,6 +96,7 @@ export async function joinOverlay(
     region: membership.region,
     homes,
     supernodes: () => known.ranked(),
+    isServing: role === 'exit',
     hasAnswered: (id) => typeof latencies.of(id) === 'number',
   });
   const all = role === 'supernode' ? [first] : [first, second];

@@ -51,6 +51,8 @@ export class Upstream {
   #since: Instant;
   #attempt: Attempt | undefined;
   #timer: (() => void) | undefined;
+  /** When it is to run. */
+  #due: Millis | undefined;
   #proof: () => void = () => {};
   #connects = 0;
 
@@ -84,6 +86,11 @@ export class Upstream {
   /** Look for the best supervisor again, at once: the network changed, a membership was renewed, this one drains. */
   redial(): void {
     this.#input({ kind: 'redial' });
+  }
+
+  /** Beside the regular ones: a connection that a NAT has forgotten shows it as soon as something is sent. */
+  ping(): void {
+    this.#attempt?.session?.ping();
   }
 
   /** Dial anew unless the stream is up and shows within `limit` that it is alive. */
@@ -168,16 +175,26 @@ export class Upstream {
   #arm(): void {
     this.#timer?.();
     this.#timer = undefined;
+    this.#due = undefined;
     const deadline = nextDeadline(this.#link);
     if (deadline === undefined) return;
     const now = this.#ports.clock.monotonic();
-    const expected = Math.max(now, Math.min(deadline, now + LOOK_INTERVAL));
-    this.#timer = this.#ports.clock.after(ms(expected - now), () => {
-      const late = this.#ports.clock.monotonic() - expected;
-      const woke = late > STOPPED_LIMIT;
-      this.#input({ kind: woke ? 'woke' : 'tick' });
-      if (woke) this.#guard('waking', () => this.#handlers.woke?.());
+    this.#due = ms(Math.max(now, Math.min(deadline, now + LOOK_INTERVAL)));
+    this.#timer = this.#ports.clock.after(ms(this.#due - now), () => {
+      if (!this.#woke()) this.#input({ kind: 'tick' });
     });
+  }
+
+  /**
+   * Whether the timer is so late that the machine must have been stopped; the link is told then. What had arrived before
+   * it stopped may be read before the timer runs, and would pass for a sign of life.
+   */
+  #woke(): boolean {
+    if (this.#due === undefined || this.#ports.clock.monotonic() - this.#due <= STOPPED_LIMIT) return false;
+    this.#due = undefined;
+    this.#input({ kind: 'woke' });
+    this.#guard('waking', () => this.#handlers.woke?.());
+    return true;
   }
 
   #run(effect: LinkEffect): void {
@@ -208,6 +225,7 @@ export class Upstream {
   }
 
   #dialed(attempt: Attempt, { stream, challenge, serverKeyHash }: DialedStream): void {
+    this.#woke();
     if (this.#attempt !== attempt) {
       stream.end();
       return;
@@ -234,9 +252,11 @@ export class Upstream {
     stream.send(request);
     stream.listen({
       message: (message) => {
+        this.#woke();
         if (this.#attempt === attempt) this.#message(attempt, stream, message);
       },
       ended: (end) => {
+        this.#woke();
         if (this.#attempt === attempt) this.#lost(end);
       },
     });
