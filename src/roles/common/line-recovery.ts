@@ -47,12 +47,14 @@ export class Recovery {
     this.#unlisten();
   }
 
-  /** A line's timer ran so late that the machine must have been stopped. Each notices by itself, and dials anew already. */
-  woke(): void {
+  /** This line's timer ran so late that the machine must have been stopped; the line dials anew already. */
+  woke(line: PeerLine): void {
     const now = this.deps.clock.monotonic();
     if (this.#lastWake !== undefined && now - this.#lastWake < SAME_WAKE) return;
     this.#lastWake = now;
     this.deps.log.info('this machine, or this process, was stopped for a while');
+    // The others would notice by themselves, but what is told on their dead streams until then would be lost.
+    for (const other of this.#running()) if (other !== line) other.upstream.wake();
     this.deps.woke();
   }
 

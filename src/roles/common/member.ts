@@ -234,7 +234,7 @@ export async function joinOverlay(
           const from = supernodeOf(target);
           if (from !== undefined) handlers.datagrams?.(session, packets, from);
         },
-        woke: () => recovery.woke(),
+        woke: () => recovery.woke(line),
         changed: () => {
           lines.reconsider();
           handlers.changed();

@@ -88,6 +88,12 @@ export class Upstream {
     this.#input({ kind: 'redial' });
   }
 
+  /** This machine slept, as another stream noticed: dial anew at once. */
+  wake(): void {
+    this.#due = undefined;
+    this.#input({ kind: 'woke' });
+  }
+
   /** Beside the regular ones: a connection that a NAT has forgotten shows it as soon as something is sent. */
   ping(): void {
     this.#attempt?.session?.ping();
@@ -191,8 +197,7 @@ export class Upstream {
    */
   #woke(): boolean {
     if (this.#due === undefined || this.#ports.clock.monotonic() - this.#due <= STOPPED_LIMIT) return false;
-    this.#due = undefined;
-    this.#input({ kind: 'woke' });
+    this.wake();
     this.#guard('waking', () => this.#handlers.woke?.());
     return true;
   }
