@@ -35,7 +35,7 @@ export interface MemberHandlers {
   datagrams?(session: SessionId, packets: readonly Bytes[], supervisor: PeerId): void;
   /** Once per wake: the machine slept, or this process was stopped. The lines are being dialled anew already. */
   woke?(): void;
-  /** The machine is on another network, or back on one; the lines are being dialled anew, or looked at, already. */
+  /** The machine is on another network, back on one, or on none; but for that, the lines are being dialled anew already. */
   networkChanged?(state: NetworkState): void;
   /** A certificate was renewed. */
   certified?(): void;

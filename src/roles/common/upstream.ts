@@ -53,7 +53,6 @@ export class Upstream {
   #timer: (() => void) | undefined;
   /** When it is to run. */
   #due: Millis | undefined;
-  #proof: () => void = () => {};
   #connects = 0;
 
   constructor(options: UpstreamOptions, ports: Ports, handlers: UpstreamHandlers) {
@@ -78,7 +77,6 @@ export class Upstream {
   }
 
   #end(error: VpndError): void {
-    this.#proof();
     this.#input({ kind: 'stop', error });
     this.#waiters.settle(error);
   }
@@ -97,22 +95,6 @@ export class Upstream {
   /** Beside the regular ones: a connection that a NAT has forgotten shows it as soon as something is sent. */
   ping(): void {
     this.#attempt?.session?.ping();
-  }
-
-  /** Dial anew unless the stream is up and shows within `limit` that it is alive. */
-  prove(limit: Millis): void {
-    const { clock } = this.#ports;
-    const asked = clock.monotonic();
-    const attempt = this.#attempt;
-    if (this.#link.kind !== 'up') {
-      this.redial();
-      return;
-    }
-    attempt?.session?.ping();
-    this.#proof();
-    this.#proof = clock.after(limit, () => {
-      if (this.#attempt === attempt && this.#link.kind === 'up' && this.#link.lastHeard <= asked) this.redial();
-    });
   }
 
   status(): UpstreamStatus {
