@@ -312,7 +312,8 @@ export async function startSupernode(
 
   return {
     local: {
-      status: () => supernodeStatus({ config, ports, member, streams, front, back, relayPorts, plan, server, drain }),
+      status: () =>
+        supernodeStatus({ config, ports, member, streams, front, back, relayPorts, plan, server, drain, carrier }),
       statusChanged: (signal) => changes.next(signal),
       ...history.local,
       drain: (request, signal) => drainFor(request, signal),
