@@ -31,7 +31,11 @@ function keeping(keepalive: number, fails = 0) {
       told.push(`${session} ${units.map((unit) => (unit.kind === 'peer' ? unit.keepalive : unit.kind)).join()}`);
     },
   });
-  const projection = keeper.around({ units: ({ session }) => [peer(session, keepalive)] } as Projection);
+  const projection: Projection = keeper.around({
+    fixed: () => [],
+    units: ({ session }) => [peer(session, keepalive)],
+    answer: () => ({ offer: undefined }),
+  });
   const now = (session: string) => (projection.units(record(session))[0] as PeerUnit).keepalive;
   return { keeper, told, now, log };
 }
