@@ -1,7 +1,6 @@
 import t from 'tap';
 import { minutes, seconds } from '../../src/model/time.js';
 import { type Action, Chaos } from '../support/overlay-world/chaos.js';
-import { violations } from '../support/overlay-world/invariants.js';
 import { overlayWorld } from '../support/overlay-world.js';
 
 /**
@@ -30,8 +29,7 @@ for (let seed = FROM; seed <= TO; seed++) {
     const traffic = names.map((name) => world.traffic(name, 5));
     const chaos = new Chaos(world, seed, CONTROL);
     const found = () => [
-      ...violations(world.all()),
-      ...world.leaks,
+      ...chaos.wrong(),
       ...traffic.flatMap(({ lost }, n) => (lost === 0 ? [] : [`${names[n]} lost ${lost}`])),
     ];
     for (let n = 0; n < STEPS && found().length === 0; n++) await chaos.step();
