@@ -110,6 +110,7 @@ function told({
     `longest gap ${ms(gapMs)} (${ms(quietGapMs)} before, sender ${ms(instrumentPauseMs)})`,
     `${lost} of ${sent} lost${lost > 0 && lost <= 10 && lostAtMs !== undefined ? ` (sent at ${lostAtMs.join(', ')} ms)` : ''}`,
     ...(tookMs === undefined ? [] : [`answered in ${ms(tookMs)}`]),
+    ...troubles,
     ...(download === undefined ? [] : [download.intact ? 'download intact' : `download: ${download.trouble}`]),
   ].join(', ');
 }
