@@ -93,17 +93,9 @@ async function inTheBed(event: BedEvent, runs: number): Promise<{ samples: reado
   return { samples, failures };
 }
 
-function told({
-  recoveredMs,
-  gapMs,
-  quietGapMs,
-  instrumentPauseMs,
-  sent,
-  lost,
-  lostAtMs,
-  tookMs,
-  download,
-}: Sample): string {
+function told(sample: Sample): string {
+  const { recoveredMs, gapMs, quietGapMs, instrumentPauseMs, sent, lost, lostAtMs } = sample;
+  const { tookMs, download, troubles = [] } = sample;
   const ms = (value: number) => `${Math.round(value)} ms`;
   return [
     `traffic again after ${ms(recoveredMs)}`,
