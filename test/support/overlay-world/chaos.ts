@@ -52,16 +52,16 @@ export class Chaos {
     private readonly world: OverlayWorld,
     seed: number,
     private readonly actions: readonly Action[],
-    /** Whom faults befall. */
-    private readonly victims: readonly string[] = world.all().map(({ name }) => name),
+    /** Regions that a client may ask for. */
+    private readonly regionsOf: (client: string) => readonly (string | undefined)[] = () => [undefined, 'eu', 'ap'],
   ) {
     this.#random = seededRandom(seed);
   }
 
   async step(): Promise<void> {
     const action = this.#any(this.actions);
-    const victim = this.#any(this.victims);
-    if (action !== undefined && victim !== undefined) await this.#act(action, this.world.node(victim));
+    const victim = this.#any(this.world.all());
+    if (action !== undefined && victim !== undefined) await this.#act(action, victim);
     await this.world.advance(this.chance(12) === 0 ? seconds(40) : this.chance(4_000));
   }
 
@@ -171,7 +171,7 @@ export class Chaos {
     const client = this.#any(free);
     if (client === undefined) return;
     const { name } = client;
-    const region = this.#any([undefined, 'eu', 'ap']);
+    const region = this.#any(this.regionsOf(name));
     this.#note(`${what} ${name} ${what === 'up' ? (region ?? 'anywhere') : ''}`);
     const asked = {};
     this.#asking.set(name, asked);
