@@ -11,10 +11,11 @@ import { type Millis, ms, plus, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import type { OpenCarrier } from './carriage.js';
+import { openAnywhere } from './elsewhere.js';
 import { Keeper } from './keeper.js';
 import { Releases } from './releases.js';
 import { BY_HAND, type Leaving, Rotation } from './rotation.js';
-import { Standby } from './standby.js';
+import { Standby, type TunnelWish } from './standby.js';
 import { checkStep } from './steps.js';
 import { Survival } from './survival.js';
 import type { HeldTunnel } from './tunnel.js';
@@ -123,6 +124,7 @@ export class Connection {
       wish: () => (this.#stopped ? undefined : this.#wish),
       phase: () => this.#phase,
       become: (...state) => this.#become(...state),
+      open: (what) => this.#openAnywhere(what),
       over: (...to) => this.#over(...to),
       happened: deps.happened,
       changed: deps.changed,
@@ -217,7 +219,7 @@ export class Connection {
       try {
         await this.deps.main().upstream.whenUp(UPSTREAM_LIMIT, both);
         const use = before === undefined ? 'active' : 'standby';
-        const tunnel = await this.keeper.open({ wish, use, signal: both });
+        const tunnel = await this.#openAnywhere({ wish, use, signal: both });
         try {
           this.keeper.record.keepWish(wish);
         } catch (thrown) {
@@ -376,6 +378,11 @@ export class Connection {
   }
 
   // ——— tunnels come and go
+
+  #openAnywhere(what: TunnelWish): Promise<HeldTunnel> {
+    const open = (one: TunnelWish) => this.keeper.open(one);
+    return openAnywhere({ ...this.deps, clock: this.deps.ports.clock, open }, what);
+  }
 
   #started(tunnel: HeldTunnel): void {
     const { exit, path, session } = tunnel.held;

@@ -62,7 +62,8 @@ export class Monitor {
 
   /** Find out now rather than when it is due. */
   ask(): void {
-    if (!this.#stopped && this.#state.probes === 0) this.#input({ kind: 'ask' });
+    const { pulse, probes } = this.#state;
+    if (!this.#stopped && (probes === 0 || pulse === 'dead')) this.#input({ kind: 'ask' });
   }
 
   stop(): void {

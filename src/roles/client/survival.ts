@@ -1,16 +1,20 @@
 import type { Pulse } from '../../core/liveness.js';
+import { sleep } from '../../core/ports/clock.js';
 import { VpndError } from '../../model/errors.js';
 import type { EventCode } from '../../model/event.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { ExitWish } from '../../model/session.js';
-import { ms, seconds } from '../../model/time.js';
+import { type Millis, ms, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import type { Phase } from './connection.js';
 import type { Keeper } from './keeper.js';
 import { Seeker } from './seeker.js';
-import type { Standby } from './standby.js';
+import type { Standby, TunnelWish } from './standby.js';
 import type { HeldTunnel } from './tunnel.js';
+
+/** How long a silent tunnel has to answer once another could take its place. */
+const LAST_CHANCE: Millis = ms(300);
 
 export interface SurvivalDeps {
   readonly ports: ForwardingPorts;
@@ -23,6 +27,8 @@ export interface SurvivalDeps {
   readonly wish: () => ExitWish | undefined;
   readonly phase: () => Phase;
   readonly become: (phase: Phase, why: VpndError | undefined, change: string) => void;
+  /** Over whichever supernode can. */
+  readonly open: (what: TunnelWish) => Promise<HeldTunnel>;
   readonly over: (to: HeldTunnel, old: 'retiring' | 'dead', code: EventCode, reason: string) => Promise<void>;
   readonly happened: (code: EventCode, text: string, session?: SessionId) => void;
   readonly changed: () => void;
@@ -161,7 +167,9 @@ export class Survival {
   }
 
   #needsReplacement(): boolean {
-    return this.deps.wish() !== undefined && this.deps.keeper.pulses.activeIsDead();
+    // Without a network there is nobody to ask, and when it is back the session may be as good as before.
+    if (this.deps.wish() === undefined || !this.deps.ports.networkWatch.current().connected) return false;
+    return this.deps.keeper.pulses.activeIsDead();
   }
 
   async #seekReplacement(signal: AbortSignal): Promise<void> {
@@ -173,8 +181,8 @@ export class Survival {
     for (const avoidExits of first.length > 0 ? [first, []] : [[]]) {
       try {
         const line = this.deps.lines().find((one) => one.isUp()) ?? this.deps.main();
-        const tunnel = await this.deps.keeper.open({ wish, use: 'standby', signal, line, avoidExits });
-        if (this.deps.keeper.pulses.activeIsDead()) {
+        const tunnel = await this.deps.open({ wish, use: 'standby', signal, line, avoidExits });
+        if (!(await this.#isBack(signal))) {
           await this.deps.over(tunnel, 'dead', 'connected', 'the tunnel before it was lost');
         }
         return;
@@ -182,6 +190,16 @@ export class Survival {
         if (signal.aborted || avoidExits.length === 0) throw thrown;
       }
     }
+  }
+
+  /** A session that answers again is worth more than a new one: what is open over it goes on. */
+  async #isBack(signal: AbortSignal): Promise<boolean> {
+    const { pulses, tunnels } = this.deps.keeper;
+    if (tunnels.active()?.holds === false && pulses.activeIsDead()) {
+      pulses.ask();
+      await sleep(this.deps.ports.clock, LAST_CHANCE, signal);
+    }
+    return !pulses.activeIsDead();
   }
 
   /** Leases that ran out with nobody to renew them. Spares first: one that is over itself must not take over. */
