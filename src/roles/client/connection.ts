@@ -323,6 +323,7 @@ export class Connection {
     }
     if (desired.kind === 'relay-update') {
       await this.keeper.paths.move(tunnel, desired);
+      if (desired.path !== 'direct') this.keeper.handshakes.wayIsBack(tunnel);
       this.deps.changed();
     } else this.#askedToMove(tunnel, desired);
     return DONE;
@@ -356,7 +357,8 @@ export class Connection {
     for (const tunnel of this.tunnels.held()) {
       if (tunnel.held.path === 'direct') await this.keeper.paths.backToRelay(tunnel, why);
     }
-    this.keeper.pulses.ask();
+    this.keeper.pulses.bePatient(PATIENCE);
+    this.keeper.handshakes.networkChanged();
     this.#survival.expire();
     this.#survival.now();
     this.deps.changed();
@@ -494,3 +496,5 @@ export class Connection {
 
 const DONE: CommandDone = { offer: undefined };
 const PATH_LIMIT: Millis = seconds(5);
+/** After a change of networks: a stream has to come up, an address to be vouched for, a relay to be set up again. */
+const PATIENCE: Millis = ms(1_500);

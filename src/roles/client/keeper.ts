@@ -12,6 +12,7 @@ import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import { Carriage, type OpenCarrier } from './carriage.js';
 import { supernodeExemptions } from './exemptions.js';
+import { Handshakes } from './handshakes.js';
 import { openTunnel } from './opening.js';
 import { Paths } from './paths.js';
 import { Penalties } from './penalties.js';
@@ -44,6 +45,7 @@ export class Keeper {
   readonly penalties: Penalties;
   readonly pulses: Pulses;
   readonly paths: Paths;
+  readonly handshakes: Handshakes;
   readonly carriage: Carriage;
   readonly retirement: Retirement;
 
@@ -66,6 +68,7 @@ export class Keeper {
       tell,
       happened,
     });
+    this.handshakes = new Handshakes({ clock, log, tunnels, pulses: this.pulses, observe: () => this.observe() });
     const pulse = (slot: number) => this.pulses.of(slot);
     this.carriage = new Carriage({ ports, tunnels, open: deps.openCarrier, lineTo, pulse, tell, happened });
     this.retirement = new Retirement(ports, tunnels, (slot, reason) => this.close(slot, reason));

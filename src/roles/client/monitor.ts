@@ -60,10 +60,10 @@ export class Monitor {
     return ms(this.deps.clock.monotonic() - this.#state.heardAt);
   }
 
-  /** Find out now rather than when it is due. */
-  ask(): void {
+  /** Find out now rather than when it is due; with `patience` it is not given up before that time is over. */
+  ask(patience: Millis = ms(0)): void {
     const { pulse, probes } = this.#state;
-    if (!this.#stopped && (probes === 0 || pulse === 'dead')) this.#input({ kind: 'ask' });
+    if (!this.#stopped && (probes === 0 || pulse === 'dead' || patience > 0)) this.#input({ kind: 'ask', patience });
   }
 
   stop(): void {

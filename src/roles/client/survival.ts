@@ -100,8 +100,7 @@ export class Survival {
     if (tunnel === undefined || this.deps.wish() === undefined) return;
     if (tunnel.use === 'active') this.#activePulse(tunnel, pulse, before);
     else if (pulse === 'dead') this.#spareDied(tunnel);
-    else if (pulse === 'alive' && this.deps.keeper.pulses.activeIsDead())
-      this.failOver('nothing came back from the exit');
+    else if (pulse === 'alive' && this.deps.keeper.pulses.activeIsDead()) this.#spareIsBack();
     if (pulse === 'silent') this.#whySilent(tunnel);
     this.deps.changed();
   }
@@ -192,8 +191,17 @@ export class Survival {
     }
   }
 
-  /** A session that answers again is worth more than a new one: what is open over it goes on. */
-  async #isBack(signal: AbortSignal): Promise<boolean> {
+  /** What was silent together comes back together: the network did. */
+  #spareIsBack(): void {
+    this.#isBack()
+      .then((back) => {
+        if (!back) this.failOver('nothing came back from the exit');
+      })
+      .catch((err: unknown) => this.deps.ports.log.warn('looking for a tunnel that is back failed', { err }));
+  }
+
+  /** A session that answers again is worth more than another: what is open over it goes on. */
+  async #isBack(signal?: AbortSignal): Promise<boolean> {
     const { pulses, tunnels } = this.deps.keeper;
     if (tunnels.active()?.holds === false && pulses.activeIsDead()) {
       pulses.ask();
