@@ -82,12 +82,13 @@ function look(before: Liveness, traffic: DeviceTraffic, now: Millis): LivenessSt
   const wasSent = traffic.txPackets > before.tx;
   const late = now - before.lookedAt > LATE;
   let state: Liveness = { ...before, rx: traffic.rxPackets, tx: traffic.txPackets, lookedAt: now };
-  // A device that somebody made anew counts from nothing.
-  if (wasHeard || traffic.rxPackets < before.rx) return { state: heard(state, now), probe: false };
   if (late && state.pulse !== 'dead') {
-    state = { ...state, unansweredSince: undefined, probes: 0, probedAt: undefined, heardAt: now };
+    // What was heard may have been so before the sleep.
+    state = { ...state, unansweredSince: undefined, probes: 0, probedAt: undefined };
     return probe(state, now);
   }
+  // A device that somebody made anew counts from nothing.
+  if (wasHeard || traffic.rxPackets < before.rx) return { state: heard(state, now), probe: false };
   if (wasSent && state.unansweredSince === undefined) state = { ...state, unansweredSince: now };
   const sinceProbe = state.probedAt === undefined ? Number.POSITIVE_INFINITY : now - state.probedAt;
   if (state.pulse === 'dead') return sinceProbe >= DEAD_PROBE ? probe(state, now) : { state, probe: false };
