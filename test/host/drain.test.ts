@@ -40,6 +40,10 @@ t.test('a supernode is taken out of service, and everybody goes elsewhere withou
   t.match(drained.stdout, /empty: nobody is left/);
   if (drained.code !== 0) for (const client of fleet.clients) t.comment((await client.cli('events')).stdout);
 
+  for (const { name, host } of fleet.clients) {
+    const connections = await host.exec(['ss', '-Htn', 'dport', '=', ':443']);
+    t.notMatch(connections, /^\S+ +\d+ +\d+ 10\./m, `no stream of ${name} goes through its tunnel`);
+  }
   const homeOfX1 = fleet.home('x1').publicIpv4;
   for (const client of fleet.clients) {
     t.equal(await fleet.seenIp(client.host), homeOfX1, `${client.name} is still at its exit’s`);

@@ -341,6 +341,17 @@ export class Connection {
     this.keeper.carriage.deliver(session, packets, supervisor);
   }
 
+  /**
+   * Before a supernode is dialled: what leads to it must be exempt by then. A stream that began inside the tunnel breaks
+   * when the exemption comes, and is missed only after half a minute. Never rejects.
+   */
+  async exempt(): Promise<void> {
+    if (this.tunnels.all().length === 0) return;
+    await this.tunnels.commit().catch((err: unknown) => {
+      this.deps.ports.log.warn('the way to a supernode could not be taken out of the tunnel', { err });
+    });
+  }
+
   /** A line came up, or the supernodes changed: what is exempt from the tunnel follows. */
   async lineUp(): Promise<void> {
     this.#releases.lineUp();
