@@ -197,6 +197,11 @@ export class Connection {
     return [...new Set(all)];
   }
 
+  /** With `private`, the exit's own supernode: it refuses to be the first of the two. */
+  lastChoice(): readonly PeerId[] {
+    return this.#wish?.privacy === 'private' ? (this.tunnels.active()?.held.via.slice(1) ?? []) : [];
+  }
+
   /** What a supervisor is to know of: another's session is none of its business. */
   digest(supervisor: PeerId | undefined): readonly SessionDigest[] {
     return this.tunnels
@@ -465,6 +470,8 @@ export class Connection {
     this.#survival.nudge();
     if (this.#phase === 'idle' || clock.monotonic() - this.#comparedAt < COMPARE_EVERY) return;
     this.#comparedAt = clock.monotonic();
+    // What this daemon itself has changed its mind about is no repair.
+    await this.tunnels.commit();
     const found = await this.tunnels.reconcile();
     for (const unit of found.repaired) {
       metrics.repairs.inc({ what: unit.slice(0, unit.indexOf('/')) });

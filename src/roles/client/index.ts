@@ -44,6 +44,7 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
       }),
       sessions: (supervisor) => connection.digest(supervisor),
       homes: () => connection.homes(),
+      lastChoice: () => connection.lastChoice(),
     },
     {
       up: () => {

@@ -21,6 +21,8 @@ export interface MemberSelf {
   readonly sessions: (supervisor: PeerId | undefined) => readonly SessionDigest[];
   /** Supernodes that own sessions of this node, the most important first; asked for often. */
   readonly homes?: () => readonly PeerId[];
+  /** Supernodes that are to be turned to after all others: they are reached, and cannot give what is wanted. */
+  readonly lastChoice?: () => readonly PeerId[];
   readonly load?: () => Load;
   readonly supernode?: () => SupernodeInfo;
 }

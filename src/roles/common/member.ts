@@ -95,7 +95,11 @@ export async function joinOverlay(
     clock,
     region: membership.region,
     homes,
-    supernodes: () => known.ranked(),
+    supernodes: () => {
+      const last = self.lastChoice?.() ?? [];
+      const ranked = known.ranked();
+      return [...ranked.filter(({ id }) => !last.includes(id)), ...ranked.filter(({ id }) => last.includes(id))];
+    },
     isServing: role === 'exit',
     hasAnswered: (id) => typeof latencies.of(id) === 'number',
   });
