@@ -8,6 +8,7 @@ import type { EventCode } from '../../model/event.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { News } from '../../model/messages.js';
 import type { Privacy } from '../../model/role.js';
+import { type Millis, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import { Carriage, type OpenCarrier } from './carriage.js';
@@ -22,6 +23,8 @@ import { Retirement } from './retirement.js';
 import type { TunnelWish } from './standby.js';
 import type { HeldTunnel } from './tunnel.js';
 import { Tunnels } from './tunnels.js';
+
+const TCP_LIMIT: Millis = seconds(1);
 
 export interface KeeperDeps {
   readonly config: ClientConfig;
@@ -70,7 +73,12 @@ export class Keeper {
     });
     this.handshakes = new Handshakes({ clock, log, tunnels, pulses: this.pulses, observe: () => this.observe() });
     const pulse = (slot: number) => this.pulses.of(slot);
-    this.carriage = new Carriage({ ports, tunnels, open: deps.openCarrier, lineTo, pulse, tell, happened });
+    const answersTcp = async (supernode: PeerId) => {
+      const at = deps.supernodes().find((one) => one.id === supernode)?.addresses[0];
+      return at !== undefined && (await ports.reach.tcp(at, { timeout: TCP_LIMIT })) !== undefined;
+    };
+    const open = deps.openCarrier;
+    this.carriage = new Carriage({ ports, tunnels, open, lineTo, pulse, answersTcp, tell, happened });
     this.retirement = new Retirement(ports, tunnels, (slot, reason) => this.close(slot, reason));
   }
 

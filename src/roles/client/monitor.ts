@@ -11,6 +11,8 @@ import { type Millis, ms } from '../../model/time.js';
 const PROBE_PORT = 9 as Port;
 const PROBE_TIMEOUT: Millis = ms(2_000);
 const LOOK_EVERY: Millis = ms(100);
+/** While something waits for an answer each look decides. */
+const KEEN_LOOK: Millis = ms(40);
 /** With nothing sent for a while there is nothing to be quick about. */
 const RESTING_LOOK: Millis = ms(500);
 const RESTING_AFTER: Millis = ms(15_000);
@@ -77,7 +79,8 @@ export class Monitor {
       this.#state.pulse === 'alive' &&
       this.#state.probes === 0 &&
       this.deps.clock.monotonic() - this.#sentAt > RESTING_AFTER;
-    this.#cancel = this.deps.clock.after(resting ? RESTING_LOOK : LOOK_EVERY, () => {
+    const keen = this.#state.pulse !== 'dead' && (this.#state.probes > 0 || this.#state.unansweredSince !== undefined);
+    this.#cancel = this.deps.clock.after(keen ? KEEN_LOOK : resting ? RESTING_LOOK : LOOK_EVERY, () => {
       const traffic = this.#traffic();
       // One packet now and then may be a probe of our own.
       if (traffic.txPackets > this.#state.tx + 1) this.#sentAt = this.deps.clock.monotonic();

@@ -1,6 +1,6 @@
 import type { Pulse } from '../../core/liveness.js';
-import { sleep } from '../../core/ports/clock.js';
-import { VpndError } from '../../model/errors.js';
+import { type Clock, sleep } from '../../core/ports/clock.js';
+import { toVpndError, VpndError } from '../../model/errors.js';
 import type { EventCode } from '../../model/event.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { ExitWish } from '../../model/session.js';
@@ -15,6 +15,8 @@ import type { HeldTunnel } from './tunnel.js';
 
 /** How long a silent tunnel has to answer once another could take its place. */
 const LAST_CHANCE: Millis = ms(300);
+/** How long one supernode has for a session and its handshake, while traffic is held: another may be quicker. */
+const ATTEMPT_LIMIT: Millis = seconds(8);
 
 export interface SurvivalDeps {
   readonly ports: ForwardingPorts;
@@ -177,18 +179,38 @@ export class Survival {
     const silent = this.#tunnels.active()?.held.exit;
     const penalised = this.deps.keeper.penalties.current();
     const first = [...penalised, ...(silent === undefined || wish.exit !== undefined ? [] : [silent])];
-    for (const avoidExits of first.length > 0 ? [first, []] : [[]]) {
-      try {
-        const line = this.deps.lines().find((one) => one.isUp()) ?? this.deps.main();
-        const tunnel = await this.deps.open({ wish, use: 'standby', signal, line, avoidExits });
-        if (!(await this.#isBack(signal))) {
-          await this.deps.over(tunnel, 'dead', 'connected', 'the tunnel before it was lost');
+    let last: unknown;
+    for (const line of this.#likelyLines()) {
+      for (const avoidExits of first.length > 0 ? [first, []] : [[]]) {
+        try {
+          const open = (within: AbortSignal) =>
+            this.deps.open({ wish, use: 'standby', signal: within, line, avoidExits });
+          const tunnel = await within(this.deps.ports.clock, ATTEMPT_LIMIT, signal, open);
+          if (!(await this.#isBack(signal))) {
+            await this.deps.over(tunnel, 'dead', 'connected', 'the tunnel before it was lost');
+          }
+          return;
+        } catch (thrown) {
+          if (signal.aborted) throw thrown;
+          last = thrown;
+          // A supernode that says nothing says nothing the second time.
+          if (toVpndError(thrown).code === 'timeout') break;
         }
-        return;
-      } catch (thrown) {
-        if (signal.aborted || avoidExits.length === 0) throw thrown;
       }
     }
+    throw last;
+  }
+
+  /** Those of supernodes over which something is silent last: their streams may be dead and not have noticed. */
+  #likelyLines(): readonly Line[] {
+    const { tunnels, pulses } = this.deps.keeper;
+    const suspects = new Set(
+      tunnels.held().flatMap(({ slot, held }) => (pulses.of(slot) === 'alive' ? [] : [held.supervisor])),
+    );
+    const up = this.deps.lines().filter((line) => line.isUp());
+    const likely = up.filter((line) => !suspects.has(line.supervisor()));
+    const lines = [...likely, ...up.filter((line) => !likely.includes(line))];
+    return lines.length > 0 ? lines : [this.deps.main()];
   }
 
   /** What was silent together comes back together: the network did. */
@@ -220,5 +242,23 @@ export class Survival {
     if (over.some(({ use }) => use === 'active')) {
       this.lose(new VpndError('no-session', 'its lease ran out with no supernode to renew it', { retryable: true }));
     }
+  }
+}
+
+/** Runs a task that is given up after `limit`, with `timeout`. */
+async function within<T>(
+  clock: Clock,
+  limit: Millis,
+  signal: AbortSignal,
+  task: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const late = new AbortController();
+  const cancel = clock.after(limit, () =>
+    late.abort(new VpndError('timeout', 'no session came in time', { retryable: true })),
+  );
+  try {
+    return await task(AbortSignal.any([signal, late.signal]));
+  } finally {
+    cancel();
   }
 }
