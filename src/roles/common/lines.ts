@@ -31,6 +31,8 @@ export interface LinesDeps {
   readonly homes: () => readonly PeerId[];
   /** Every known one, best first. */
   readonly supernodes: () => readonly SupernodeInfo[];
+  /** Those among them that are of use only where no other is. */
+  readonly lastChoice: () => readonly PeerId[];
   /** Whether lines at homes show more often than others whether they still are. */
   readonly isServing: boolean;
   /** Whether its round trip is known. */
@@ -180,6 +182,7 @@ export class Lines {
       supernodes,
       lines: [viewOf(a), viewOf(b)],
       wantSecond: this.#wantSecond,
+      lastChoice: this.deps.lastChoice(),
     });
   }
 

@@ -95,11 +95,8 @@ export async function joinOverlay(
     clock,
     region: membership.region,
     homes,
-    supernodes: () => {
-      const last = self.lastChoice?.() ?? [];
-      const ranked = known.ranked();
-      return [...ranked.filter(({ id }) => !last.includes(id)), ...ranked.filter(({ id }) => last.includes(id))];
-    },
+    supernodes: () => known.ranked(),
+    lastChoice: () => self.lastChoice?.() ?? [],
     isServing: role === 'exit',
     hasAnswered: (id) => typeof latencies.of(id) === 'number',
   });
