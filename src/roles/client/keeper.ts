@@ -8,7 +8,7 @@ import type { EventCode } from '../../model/event.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { News } from '../../model/messages.js';
 import type { Privacy } from '../../model/role.js';
-import { type Millis, seconds } from '../../model/time.js';
+import { type Millis, ms } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import { Carriage, type OpenCarrier } from './carriage.js';
@@ -24,7 +24,8 @@ import type { TunnelWish } from './standby.js';
 import type { HeldTunnel } from './tunnel.js';
 import { Tunnels } from './tunnels.js';
 
-const TCP_LIMIT: Millis = seconds(1);
+/** A supernode that takes longer to accept a connection is no help in need. */
+const TCP_LIMIT: Millis = ms(700);
 
 export interface KeeperDeps {
   readonly config: ClientConfig;
@@ -73,10 +74,7 @@ export class Keeper {
     });
     this.handshakes = new Handshakes({ clock, log, tunnels, pulses: this.pulses, observe: () => this.observe() });
     const pulse = (slot: number) => this.pulses.of(slot);
-    const answersTcp = async (supernode: PeerId) => {
-      const at = deps.supernodes().find((one) => one.id === supernode)?.addresses[0];
-      return at !== undefined && (await ports.reach.tcp(at, { timeout: TCP_LIMIT })) !== undefined;
-    };
+    const answersTcp = (supernode: PeerId) => this.answersTcp(supernode);
     const open = deps.openCarrier;
     this.carriage = new Carriage({ ports, tunnels, open, lineTo, pulse, answersTcp, tell, happened });
     this.retirement = new Retirement(ports, tunnels, (slot, reason) => this.close(slot, reason));
@@ -171,6 +169,12 @@ export class Keeper {
   tell(supervisor: PeerId | undefined, news: News): boolean {
     const line = supervisor === undefined ? this.deps.main() : this.deps.lineTo(supervisor);
     return line?.upstream.tell(news) === 'sent';
+  }
+
+  /** Whether a supernode's machine is there, whatever its stream says. */
+  async answersTcp(supernode: PeerId): Promise<boolean> {
+    const at = this.deps.supernodes().find((one) => one.id === supernode)?.addresses[0];
+    return at !== undefined && (await this.deps.ports.reach.tcp(at, { timeout: TCP_LIMIT })) !== undefined;
   }
 
   /** What WireGuard has counted, by slot. */

@@ -180,7 +180,7 @@ export class Survival {
     const penalised = this.deps.keeper.penalties.current();
     const first = [...penalised, ...(silent === undefined || wish.exit !== undefined ? [] : [silent])];
     let last: unknown;
-    for (const line of this.#likelyLines()) {
+    for (const line of await this.#linesByLife()) {
       for (const avoidExits of first.length > 0 ? [first, []] : [[]]) {
         try {
           const open = (within: AbortSignal) =>
@@ -201,15 +201,18 @@ export class Survival {
     throw last;
   }
 
-  /** Those of supernodes over which something is silent last: their streams may be dead and not have noticed. */
-  #likelyLines(): readonly Line[] {
-    const { tunnels, pulses } = this.deps.keeper;
-    const suspects = new Set(
-      tunnels.held().flatMap(({ slot, held }) => (pulses.of(slot) === 'alive' ? [] : [held.supervisor])),
-    );
+  /** Those first whose supernodes answer at this moment: a stream may be dead and not have noticed. */
+  async #linesByLife(): Promise<readonly Line[]> {
     const up = this.deps.lines().filter((line) => line.isUp());
-    const likely = up.filter((line) => !suspects.has(line.supervisor()));
-    const lines = [...likely, ...up.filter((line) => !likely.includes(line))];
+    const looks = await Promise.all(
+      up.map(async (line) => {
+        const supernode = line.supervisor();
+        return { line, alive: supernode !== undefined && (await this.deps.keeper.answersTcp(supernode)) };
+      }),
+    );
+    const lines = [...looks.filter(({ alive }) => alive), ...looks.filter(({ alive }) => !alive)].map(
+      ({ line }) => line,
+    );
     return lines.length > 0 ? lines : [this.deps.main()];
   }
 
