@@ -4,7 +4,7 @@ import { holds, keep, type Row, resultFile, type Target, table, targetTable } fr
 import { type Summary, summarise } from '../lib/statistics.js';
 import { type RecoveryEvent, type Sample, targetsOf } from './event.js';
 
-interface EventSummary {
+export interface EventSummary {
   readonly title: string;
   readonly date: string;
   readonly runs: number;
