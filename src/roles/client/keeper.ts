@@ -25,7 +25,7 @@ import type { HeldTunnel } from './tunnel.js';
 import { Tunnels } from './tunnels.js';
 
 /** A supernode that takes longer to accept a connection is no help in need. */
-const TCP_LIMIT: Millis = ms(700);
+const TCP_LIMIT: Millis = ms(500);
 
 export interface KeeperDeps {
   readonly config: ClientConfig;
