@@ -415,7 +415,7 @@ export class Connection {
     const text = await this.keeper.over(to, old, code, reason);
     this.#become('up', undefined, text);
     this.#rotation.schedule((why) => this.rotate(why));
-    this.#standby.begin();
+    this.#standby.begin(AFTER_CHANGE);
   }
 
   // ——— what the supernodes say
@@ -514,5 +514,7 @@ export class Connection {
 
 const DONE: CommandDone = { offer: undefined };
 const PATH_LIMIT: Millis = seconds(5);
+/** What a failover was due to is known by then: which exits and supernodes will do for the next standby. */
+const AFTER_CHANGE: Millis = seconds(1);
 /** After a change of networks: a stream has to come up, an address to be vouched for, a relay to be set up again. */
 const PATIENCE: Millis = ms(1_500);

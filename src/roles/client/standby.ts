@@ -92,11 +92,11 @@ export class Standby {
   }
 
   /** The active tunnel is another one: a stream to a second supernode is worth having before it is needed. */
-  begin(): void {
+  begin(soon: Millis = ms(0)): void {
     if (this.deps.wish() === undefined) return;
     this.deps.wantSecond(true);
     this.#secondSince ??= this.deps.ports.clock.monotonic();
-    this.#seeker.now();
+    this.#seeker.now(soon);
   }
 
   end(): void {

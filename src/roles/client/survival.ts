@@ -39,8 +39,6 @@ export interface SurvivalDeps {
 /** What is done when a tunnel dies: another takes over, or the traffic is held and another is asked for. */
 export class Survival {
   readonly #replacement: Seeker;
-  /** Silent sessions whose supernode's machine does not answer either. */
-  readonly #goneRelays = new Set<SessionId>();
 
   constructor(private readonly deps: SurvivalDeps) {
     this.#replacement = new Seeker(deps.ports.clock, {
@@ -135,8 +133,15 @@ export class Survival {
     const active = this.#tunnels.active();
     const next = this.deps.keeper.pulses.fallback();
     if (active === undefined || next === undefined) return false;
+    const { exit, supervisor } = active.held;
+    const { keeper } = this.deps;
+    keeper.penalties.failed(exit);
     // Where the relay's machine is gone, it says nothing against the exit.
-    if (!this.#goneRelays.has(active.held.session)) this.deps.keeper.penalties.failed(active.held.exit);
+    if (supervisor !== undefined) {
+      void keeper.answersTcp(supervisor).then((answers) => {
+        if (!answers) keeper.penalties.forgive(exit);
+      });
+    }
     this.deps
       .over(next, 'dead', 'failed-over', reason)
       .catch((err: unknown) => this.deps.ports.log.error('failing over did not work; it is tried again', { err }));
@@ -165,11 +170,6 @@ export class Survival {
     if (path === 'direct') void this.deps.keeper.paths.backToRelay(tunnel, 'the direct path is silent').catch(() => {});
     const line = supervisor === undefined ? undefined : this.deps.lineTo(supervisor);
     if (supervisor === undefined || line === undefined) return;
-    for (const one of this.#goneRelays) if (this.#tunnels.withSession(one) === undefined) this.#goneRelays.delete(one);
-    void this.deps.keeper.answersTcp(supervisor).then((answers) => {
-      if (answers) this.#goneRelays.delete(tunnel.held.session);
-      else this.#goneRelays.add(tunnel.held.session);
-    });
     void line.vouch().then((through) => {
       if (!through) void this.deps.keeper.carriage.udpIsBlocked(tunnel.held.session);
     });
