@@ -13,8 +13,8 @@ export interface TrainRecord {
 }
 
 const SCRIPT = fileURLToPath(new URL('./packet-train.js', import.meta.url));
-/** Longer without an answer means that the traffic stood still: ten packets of a train at 100 per second. */
-const STANDSTILL_MS = 100;
+/** Longer without an answer means that the traffic stood still: a busy machine takes its time now and then as well. */
+const STANDSTILL_MS = 250;
 const START_LIMIT_MS = 60_000;
 
 /** Milliseconds of the clock that all processes of a machine share. */
