@@ -9,7 +9,11 @@ import { type Millis, ms } from '../../model/time.js';
 
 /** Nothing listens there at an exit: its kernel refuses at once. */
 const PROBE_PORT = 9 as Port;
-const PROBE_TIMEOUT: Millis = ms(2_000);
+/**
+ * Just below TCP's first retransmission (RFC 6298: 1 s): what is answered later may be the answer to the second try, and
+ * says nothing about the round trip (Karn). That something came back the packet counters show all the same.
+ */
+const PROBE_TIMEOUT: Millis = ms(950);
 const LOOK_EVERY: Millis = ms(100);
 /** While something waits for an answer each look decides. */
 const KEEN_LOOK: Millis = ms(40);
