@@ -10,13 +10,16 @@ import type { Tunnels } from './tunnels.js';
 const KEYS_END: Millis = seconds(120);
 /** One that hears something so lately needs nothing. */
 const QUIET: Millis = ms(500);
-/** After a change of networks: when the way is likely to be there, and once more. */
-const TRIES: readonly Millis[] = [ms(300), ms(900)];
+/** After a change of networks: when the way is likely to be there, and twice more. */
+const TRIES: readonly Millis[] = [ms(300), ms(900), ms(2_000)];
 
 /**
  * WireGuard repeats a handshake that got lost after five seconds, and no sooner (REKEY_TIMEOUT). The first one after a
  * sleep or a move is lost more often than not: the relay has to be told of the new address, or set up again. A peer
  * that is made anew shakes hands at once.
+ *
+ * wireguard-go also goes on sending from the address it had, where another one took its place on the same interface: its
+ * packets leave for nowhere until the peer is made anew.
  */
 export class Handshakes {
   constructor(
@@ -25,6 +28,8 @@ export class Handshakes {
       readonly log: Log;
       readonly tunnels: Tunnels;
       readonly pulses: Pulses;
+      /** `wireguard-go` rather than the kernel. */
+      readonly userspace: boolean;
       readonly observe: () => Promise<ReadonlyMap<number, PeerObservation>>;
     },
   ) {}
@@ -35,7 +40,8 @@ export class Handshakes {
     const at = clock.monotonic();
     for (const delay of TRIES) {
       clock.after(delay, () => {
-        for (const tunnel of tunnels.held()) void this.#again(tunnel, ms(clock.monotonic() - at));
+        const since = ms(clock.monotonic() - at);
+        for (const tunnel of tunnels.held()) void this.#again(tunnel, since, this.deps.userspace);
       });
     }
   }
@@ -45,13 +51,14 @@ export class Handshakes {
     void this.#again(tunnel, QUIET);
   }
 
-  async #again(tunnel: HeldTunnel, silentFor: Millis): Promise<void> {
+  async #again(tunnel: HeldTunnel, silentFor: Millis, anyway = false): Promise<void> {
     const { clock, log, tunnels, pulses } = this.deps;
     const { slot } = tunnel;
     if (tunnel.use === 'dead' || tunnel.holds || pulses.quietFor(slot) <= silentFor) return;
     try {
       const seen = (await this.deps.observe()).get(slot);
-      if (seen?.lastHandshake === undefined || since(clock.now(), seen.lastHandshake) < KEYS_END) return;
+      const ended = seen?.lastHandshake !== undefined && since(clock.now(), seen.lastHandshake) >= KEYS_END;
+      if (!anyway && !ended) return;
       const now = tunnels.withSession(tunnel.held.session);
       if (now === undefined || now.holds || now.use === 'dead' || pulses.quietFor(slot) <= silentFor) return;
       await tunnels.remakePeer(now.slot);

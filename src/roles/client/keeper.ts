@@ -72,7 +72,9 @@ export class Keeper {
       tell,
       happened,
     });
-    this.handshakes = new Handshakes({ clock, log, tunnels, pulses: this.pulses, observe: () => this.observe() });
+    const userspace = ports.dataplane.engine === 'userspace';
+    const observe = () => this.observe();
+    this.handshakes = new Handshakes({ clock, log, tunnels, pulses: this.pulses, userspace, observe });
     const pulse = (slot: number) => this.pulses.of(slot);
     const answersTcp = (supernode: PeerId) => this.answersTcp(supernode);
     const open = deps.openCarrier;
