@@ -202,6 +202,11 @@ export class Connection {
     return this.#wish?.privacy === 'private' ? (this.tunnels.active()?.held.via.slice(1) ?? []) : [];
   }
 
+  /** With `private`, the exit's own supernode is not to learn who its session is for, as long as that one works. */
+  never(): readonly PeerId[] {
+    return this.keeper.pulses.activeIsDead() ? [] : this.lastChoice();
+  }
+
   /** What a supervisor is to know of: another's session is none of its business. */
   digest(supervisor: PeerId | undefined): readonly SessionDigest[] {
     return this.tunnels

@@ -45,6 +45,8 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
       sessions: (supervisor) => connection.digest(supervisor),
       homes: () => connection.homes(),
       lastChoice: () => connection.lastChoice(),
+      never: () => connection.never(),
+      discreet: config.privacy === 'private',
     },
     {
       up: () => {

@@ -23,6 +23,10 @@ export interface MemberSelf {
   readonly homes?: () => readonly PeerId[];
   /** Supernodes that are to be turned to after all others: they are reached, and cannot give what is wanted. */
   readonly lastChoice?: () => readonly PeerId[];
+  /** Supernodes that are not to learn of this node at present: not dialled, but where it has sessions. */
+  readonly never?: () => readonly PeerId[];
+  /** Ask no supernode how far away it is: those that are only asked would learn this node's address. */
+  readonly discreet?: boolean;
   readonly load?: () => Load;
   readonly supernode?: () => SupernodeInfo;
 }

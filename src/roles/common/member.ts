@@ -65,8 +65,8 @@ export async function joinOverlay(
     random: ports.random,
     log,
     // A supernode measures nobody: it is dialled to base, and to those that sessions ask for.
-    datagrams: role === 'supernode' ? undefined : ports.datagrams,
-    reach: role === 'supernode' ? undefined : ports.reach,
+    datagrams: role === 'supernode' || self.discreet ? undefined : ports.datagrams,
+    reach: role === 'supernode' || self.discreet ? undefined : ports.reach,
     supernodes: () => enrolment.supernodes,
     region: membership.region,
     held,
@@ -95,7 +95,10 @@ export async function joinOverlay(
     clock,
     region: membership.region,
     homes,
-    supernodes: () => known.ranked(),
+    supernodes: () => {
+      const never = self.never?.() ?? [];
+      return known.ranked().filter(({ id }) => !never.includes(id) || homes().includes(id));
+    },
     lastChoice: () => self.lastChoice?.() ?? [],
     isServing: role === 'exit',
     hasAnswered: (id) => typeof latencies.of(id) === 'number',
