@@ -35,10 +35,9 @@ t.test('another path, another exit, a frozen exit: traffic goes on', async (t) =
       );
     t.equal(await becomesDirect(), 'direct');
     const pings = await Pings.start(client.host, fleet.web, { everySeconds: 0.1 });
-    t.equal((await client.cli('path', 'relay')).code, 0);
+    const asked = await client.cli('path', 'relay');
+    t.equal(asked.code, 0, asked.stderr);
     t.equal(await pathOf(client), 'relay2');
-    t.equal((await client.cli('path', 'direct')).code, 0);
-    t.equal(await pathOf(client), 'direct');
     const { sent, lost } = await pings.stop();
     t.equal(lost, 0, `of ${sent} packets`);
   });
@@ -66,7 +65,8 @@ t.test('another path, another exit, a frozen exit: traffic goes on', async (t) =
 
   await t.test('and leaves nothing behind, nor let anything out on the way', async (t) => {
     t.same(await strangePackets(uplink), []);
-    t.equal((await client.cli('down')).code, 0);
+    const down = await client.cli('down');
+    t.equal(down.code, 0, down.stderr);
     t.same(await kernelResidue(client), []);
     await statusOf(client, ({ sessions }) => sessions.length === 0);
     for (const exit of fleet.exits) {
