@@ -121,6 +121,7 @@ export class Connection {
       lines: deps.lines,
       main: deps.main,
       lineTo: deps.lineTo,
+      keepsStandby: config.standby,
       wish: () => (this.#stopped ? undefined : this.#wish),
       phase: () => this.#phase,
       become: (...state) => this.#become(...state),

@@ -25,6 +25,8 @@ export interface SurvivalDeps {
   readonly lines: () => readonly Line[];
   readonly main: () => Line;
   readonly lineTo: (supernode: PeerId) => Line | undefined;
+  /** A tunnel that is not needed after all may stand by. */
+  readonly keepsStandby: boolean;
   /** What the user wished for; undefined when nothing is to be done any more. */
   readonly wish: () => ExitWish | undefined;
   readonly phase: () => Phase;
@@ -194,8 +196,11 @@ export class Survival {
           const open = (within: AbortSignal) =>
             this.deps.open({ wish, use: 'standby', signal: within, line, avoidExits });
           const tunnel = await within(this.deps.ports.clock, ATTEMPT_LIMIT, signal, open);
-          if (!(await this.#isBack(signal))) {
+          // Not to be interrupted: what has been opened is used or closed.
+          if (!(await this.#isBack())) {
             await this.deps.over(tunnel, 'dead', 'connected', 'the tunnel before it was lost');
+          } else if (!this.deps.keepsStandby) {
+            await this.deps.keeper.close(tunnel.slot, 'the tunnel before it is back');
           }
           return;
         } catch (thrown) {
@@ -234,11 +239,11 @@ export class Survival {
   }
 
   /** A session that answers again is worth more than another: what is open over it goes on. */
-  async #isBack(signal?: AbortSignal): Promise<boolean> {
+  async #isBack(): Promise<boolean> {
     const { pulses, tunnels } = this.deps.keeper;
     if (tunnels.active()?.holds === false && pulses.activeIsDead()) {
       pulses.ask();
-      await sleep(this.deps.ports.clock, LAST_CHANCE, signal);
+      await sleep(this.deps.ports.clock, LAST_CHANCE);
     }
     return !pulses.activeIsDead();
   }
