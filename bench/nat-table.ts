@@ -4,7 +4,7 @@
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import type { NatKind } from '../chaos/lab/index.js';
-import { Fleet, type OverlayNode } from '../chaos/overlay/index.js';
+import { activeSession, Fleet, type OverlayNode } from '../chaos/overlay/index.js';
 import { Path, Privacy } from '../src/gen/vpnd/v1/types_pb.js';
 import { describeMachine } from './lib/machine.js';
 import { keep, table } from './lib/report.js';
@@ -125,11 +125,10 @@ async function attempt(client: NatKind, exit: ExitKind): Promise<Tried> {
   }
 }
 
-/** As a person says it: `carried` where the datagrams go inside the stream. */
+/** As a person says it: `stream` where the datagrams go inside the stream to the supernode. */
 async function pathOf(node: OverlayNode): Promise<string> {
-  const { sessions } = await node.api.status();
-  const session = sessions.find(({ use }) => use === 'active' || use === '');
+  const status = await node.api.status();
+  const session = activeSession(status);
   if (session === undefined) return '';
-  const path = Path[session.path].toLowerCase();
-  return session.endpoint?.ip.startsWith('127.') ? `carried, ${path}` : path;
+  return status.problems.some((one) => /inside the stream/.test(one)) ? 'stream' : Path[session.path].toLowerCase();
 }

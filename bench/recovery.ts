@@ -93,23 +93,16 @@ async function inTheBed(event: BedEvent, runs: number): Promise<{ samples: reado
   return { samples, failures };
 }
 
-function told({
-  recoveredMs,
-  gapMs,
-  quietGapMs,
-  instrumentPauseMs,
-  sent,
-  lost,
-  lostAtMs,
-  tookMs,
-  download,
-}: Sample): string {
+function told(sample: Sample): string {
+  const { recoveredMs, gapMs, quietGapMs, instrumentPauseMs, sent, lost, lostAtMs } = sample;
+  const { tookMs, download, troubles = [] } = sample;
   const ms = (value: number) => `${Math.round(value)} ms`;
   return [
     `traffic again after ${ms(recoveredMs)}`,
     `longest gap ${ms(gapMs)} (${ms(quietGapMs)} before, sender ${ms(instrumentPauseMs)})`,
     `${lost} of ${sent} lost${lost > 0 && lost <= 10 && lostAtMs !== undefined ? ` (sent at ${lostAtMs.join(', ')} ms)` : ''}`,
     ...(tookMs === undefined ? [] : [`answered in ${ms(tookMs)}`]),
+    ...troubles,
     ...(download === undefined ? [] : [download.intact ? 'download intact' : `download: ${download.trouble}`]),
   ].join(', ');
 }

@@ -38,12 +38,16 @@ async function show(): Promise<Overlay> {
   step(`a page through the tunnel: the web server now sees ${seen}, the exit's address`);
   const status = await made.client.json<{ sessions: { path: string }[] }>('status');
   const path = (status.sessions[0]?.path ?? '').replace('PATH_', '').toLowerCase();
+  await onPath(made, 'relay');
   const mbps = await download(made, DOWNLOAD_BYTES);
   const tracked = await relayConntrack(made);
   const ms = Math.round(first?.firstPacketMs ?? 0);
 
   console.log(picture(seen, ms, mbps));
   step(`the relays track ${tracked} connections for it: they forward ciphertext, statelessly, in the kernel`);
+  await onPath(made, 'direct');
+  const direct = await download(made, DOWNLOAD_BYTES);
+  step(`RELAY_UPDATE, through both NATs: the same session goes direct, ${Math.round(direct)} Mbit/s`);
   if (!hold) {
     const down = await made.client.cli('down');
     if (down.code !== 0) throw new Error(`vpnd down: ${down.stderr.trim()}`);
@@ -56,6 +60,11 @@ async function show(): Promise<Overlay> {
     `DEMO OK path=${path} seen_ip=${seen} exit_ip=${ADDRESSES.exitHome} first_packet_ms=${ms} mbps=${Math.round(mbps)}`,
   );
   return made;
+}
+
+async function onPath({ client }: Overlay, path: 'relay' | 'direct'): Promise<void> {
+  const moved = await client.cli('path', path);
+  if (moved.code !== 0) throw new Error(`vpnd path ${path}: ${moved.stderr.trim()}`);
 }
 
 /** Entries that the relays' kernels track for relayed datagrams; WireGuard's port range only. */

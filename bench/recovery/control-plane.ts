@@ -36,12 +36,12 @@ export const baseAway: BedEvent = {
     const mine = await bed.ready({ path: 'direct' });
     const other = bed.node('c2');
     await other.api.down();
-    let failed = 0;
-    const attempt = async (what: () => Promise<unknown>) => {
+    const troubles: string[] = [];
+    const attempt = async (what: string, act: () => Promise<unknown>) => {
       try {
-        await what();
-      } catch {
-        failed++;
+        await act();
+      } catch (thrown) {
+        troubles.push(`${what}: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
       }
     };
     const signal = () => AbortSignal.timeout(REQUEST_LIMIT_MS);
@@ -52,22 +52,22 @@ export const baseAway: BedEvent = {
       async () => {
         const began = performance.now();
         await bed.fleet.base.crash();
-        await attempt(() => other.api.up({}, signal()));
-        await attempt(() => bed.ready({ path: 'direct' }, 'c2'));
-        await attempt(() => other.api.rotate({}, signal()));
-        await attempt(() => bed.ready({ path: 'direct' }, 'c2'));
+        await attempt('connect', () => other.api.up({}, signal()));
+        await attempt('ready', () => bed.ready({ path: 'direct' }, 'c2'));
+        await attempt('rotate', () => other.api.rotate({}, signal()));
+        await attempt('ready', () => bed.ready({ path: 'direct' }, 'c2'));
         const { exit } = bed.standing(await other.api.status());
         if (exit !== mine.exit) {
           await killMachine(bed.node(exit));
           await pause(4000);
-          await attempt(() => bed.fleet.seenIp(other.host));
-          await attempt(() => bed.node(exit).start());
+          await attempt('fail over', () => bed.fleet.seenIp(other.host));
+          await attempt('exit starts', () => bed.node(exit).start());
         }
         await pause(Math.max(0, began + BASE_AWAY_MS - performance.now()));
         await bed.fleet.base.start();
       },
       { watchMs: BASE_AWAY_MS + 3000 },
     );
-    return { ...sample, sessionsLost: failed };
+    return { ...sample, sessionsLost: troubles.length, troubles };
   },
 };

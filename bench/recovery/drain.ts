@@ -13,8 +13,8 @@ const REQUEST_LIMIT_MS = 60_000;
 const DRAIN_LIMIT_MS = 90_000;
 
 /**
- * Fifty sessions over two relays each, all granted by one supernode, which is then drained while packets flow in every
- * one of them. The next run drains the supernode that they went to.
+ * Fifty sessions, over two relays each, all granted by one supernode, which is then drained while packets flow in every
+ * one of them. Afterwards it ends, and whoever is left goes to the other one: the next run drains that.
  */
 export const drained: OwnEvent = {
   name: 'supernode-drained',
@@ -68,7 +68,7 @@ async function crowd(tell: (text: string) => void): Promise<Fleet> {
         await fleet.join(name);
         await fleet
           .node(name)
-          .api.up({ privacy: Privacy.PRIVATE, region: 'us' }, AbortSignal.timeout(REQUEST_LIMIT_MS));
+          .api.up({ region: 'us', privacy: Privacy.PRIVATE }, AbortSignal.timeout(REQUEST_LIMIT_MS));
       }
     };
     await Promise.all(Array.from({ length: UP_AT_ONCE }, worker));
@@ -103,6 +103,7 @@ async function drain(fleet: Fleet, from: OverlayNode, tell: (text: string) => vo
   const counted = await Promise.all(pings.map((ping) => ping.stop()));
   const alive = await Promise.all(fleet.clients.map((client) => carries(fleet, client)));
   tell(`drained of ${sessions} sessions in ${Math.round(tookMs)} ms: ${last}${done ? '' : ', and the time was over'}`);
+  for (const [what, count] of await problemsOf(fleet)) tell(`${count} times: ${what}`);
   const sum = (values: readonly number[]) => values.reduce((all, one) => all + one, 0);
   return {
     recoveredMs: 0,
@@ -116,6 +117,20 @@ async function drain(fleet: Fleet, from: OverlayNode, tell: (text: string) => vo
     sessionsLost: alive.filter((one) => !one).length,
     tookMs,
   };
+}
+
+/** What the clients' histories complain of, with how often. */
+async function problemsOf(fleet: Fleet): Promise<ReadonlyMap<string, number>> {
+  const counts = new Map<string, number>();
+  for (const client of fleet.clients) {
+    for (const { code, text } of await client.api.events(0)) {
+      if (code === 'problem' || code === 'exit-silent' || code === 'failed-over' || code === 'waiting') {
+        const line = `${code} ${text.replace(/[a-z2-7]{10}/g, '…')}`;
+        counts.set(line, (counts.get(line) ?? 0) + 1);
+      }
+    }
+  }
+  return counts;
 }
 
 /** The session is there, over another supernode, and a page comes through it from the exit's address. */

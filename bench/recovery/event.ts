@@ -5,7 +5,7 @@ import type { Bed } from './bed.js';
 
 /** One event, once. */
 export interface Sample {
-  /** From the event's begin to the answer that ended the last standstill of over 100 ms: 0 where there was none. */
+  /** From the event's begin to the answer that ended the standstill after it, of over 250 ms: 0 where there was none. */
   readonly recoveredMs: number;
   readonly sent: number;
   readonly lost: number;
@@ -22,6 +22,8 @@ export interface Sample {
   readonly download?: TransferOutcome;
   readonly sessions?: number;
   readonly sessionsLost?: number;
+  /** What went wrong besides, in words. */
+  readonly troubles?: readonly string[];
   /** How long the event itself took, where it is a request that is answered. */
   readonly tookMs?: number;
 }

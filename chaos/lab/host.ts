@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Capture } from './capture.js';
 import {
   childEnvironment,
@@ -13,6 +14,17 @@ import {
   type SpawnOptions,
 } from './processes.js';
 import { processesIn } from './residue.js';
+
+const NOTICE_EVERY_MS = 20;
+const NOTICE_LOOKS = 150;
+/** Waits until a host's own kernel takes an interface for up; the flags behind its state name LOWER_UP sooner. */
+async function noticed(host: { exec(argv: readonly string[]): Promise<string> }, device: string): Promise<void> {
+  for (let looks = 0; looks < NOTICE_LOOKS; looks++) {
+    const [, state] = (await host.exec(['ip', '-br', 'link', 'show', 'dev', device])).trim().split(/\s+/);
+    if (state === 'UP') return;
+    await pause(NOTICE_EVERY_MS);
+  }
+}
 
 /**
  * Becomes the process that keeps a host's mount namespace open, until its standard input ends with the lab's owner.
@@ -159,9 +171,12 @@ export class Host {
     await at.ip(`link set ${port} down`);
   }
 
+  /** Resolves when the host has noticed: Linux tells of a carrier up to a second later, and sends nothing before. */
   async replug(device = 'eth0'): Promise<void> {
     const { at, port } = this.#cable(device);
     await at.ip(`link set ${port} up`);
+    await noticed(this, device);
+    await noticed(at, port);
   }
 
   /** The cable stays, and nothing passes any more: no carrier is lost, nobody is told. */

@@ -13,8 +13,8 @@ export interface TrainRecord {
 }
 
 const SCRIPT = fileURLToPath(new URL('./packet-train.js', import.meta.url));
-/** Longer without an answer means that the traffic stood still: ten packets of a train at 100 per second. */
-const STANDSTILL_MS = 100;
+/** Longer without an answer means that the traffic stood still: a busy machine takes its time now and then as well. */
+const STANDSTILL_MS = 250;
 const START_LIMIT_MS = 60_000;
 
 /** Milliseconds of the clock that all processes of a machine share. */
@@ -91,14 +91,16 @@ export class PacketRecord {
   }
 
   /**
-   * From a fault to the answer that ends the last standstill after it: 0 when traffic never stood still, undefined when
-   * it did at the end.
+   * From a fault to the answer that ends the standstill after it; the last one where there are several of which none is
+   * twice as long as another. 0 when traffic never stood still, undefined when it did at the end.
    */
   recoveredAfter(fault: number): number | undefined {
     const [last] = this.#answers.slice(-1);
     const end = this.raw.sentAt.at(-1);
     if (last === undefined || end === undefined || end - last > STANDSTILL_MS) return undefined;
-    const still = this.#gaps(this.#answers).filter((gap) => gap.to > fault && gap.to - gap.from > STANDSTILL_MS);
+    // On a busy machine everything stands still now and then: what is much shorter is not what the fault did.
+    const least = Math.max(STANDSTILL_MS, this.longestGap(fault) / 2);
+    const still = this.#gaps(this.#answers).filter((gap) => gap.to > fault && gap.to - gap.from > least);
     const until = still.at(-1)?.to;
     return until === undefined ? 0 : until - fault;
   }

@@ -27,6 +27,8 @@ export interface Liveness {
   readonly unansweredSince: Millis | undefined;
   readonly probes: number;
   readonly probedAt: Millis | undefined;
+  /** No verdict before then: the network underneath has just changed. */
+  readonly patientUntil: Millis;
   /** Measured through the tunnel; undefined before the first answer. */
   readonly roundTrip: Millis | undefined;
 }
@@ -35,8 +37,8 @@ export type LivenessInput =
   | { readonly kind: 'look'; readonly traffic: DeviceTraffic }
   /** A probe was answered. */
   | { readonly kind: 'answer'; readonly roundTrip: Millis }
-  /** Somebody wants to know at once. */
-  | { readonly kind: 'ask' };
+  /** Somebody wants to know at once; `patience`: with that much time before it counts as dead. */
+  | { readonly kind: 'ask'; readonly patience?: Millis };
 
 export interface LivenessStep {
   readonly state: Liveness;
@@ -53,6 +55,7 @@ export const newLiveness = (traffic: DeviceTraffic, now: Millis): Liveness => ({
   unansweredSince: undefined,
   probes: 0,
   probedAt: undefined,
+  patientUntil: now,
   roundTrip: undefined,
 });
 
@@ -68,7 +71,7 @@ export function stepLiveness(state: Liveness, input: LivenessInput, now: Millis)
       return { state: { ...heard(state, now), roundTrip }, probe: false };
     }
     case 'ask':
-      return probe(state, now);
+      return probe({ ...state, patientUntil: ms(Math.max(state.patientUntil, now + (input.patience ?? 0))) }, now);
     case 'look':
       return look(state, input.traffic, now);
   }
@@ -79,22 +82,25 @@ function look(before: Liveness, traffic: DeviceTraffic, now: Millis): LivenessSt
   const wasSent = traffic.txPackets > before.tx;
   const late = now - before.lookedAt > LATE;
   let state: Liveness = { ...before, rx: traffic.rxPackets, tx: traffic.txPackets, lookedAt: now };
-  // A device that somebody made anew counts from nothing.
-  if (wasHeard || traffic.rxPackets < before.rx) return { state: heard(state, now), probe: false };
   if (late && state.pulse !== 'dead') {
-    state = { ...state, unansweredSince: undefined, probes: 0, probedAt: undefined, heardAt: now };
+    // What was heard may have been so before the sleep.
+    state = { ...state, unansweredSince: undefined, probes: 0, probedAt: undefined };
     return probe(state, now);
   }
+  // A device that somebody made anew counts from nothing.
+  if (wasHeard || traffic.rxPackets < before.rx) return { state: heard(state, now), probe: false };
   if (wasSent && state.unansweredSince === undefined) state = { ...state, unansweredSince: now };
   const sinceProbe = state.probedAt === undefined ? Number.POSITIVE_INFINITY : now - state.probedAt;
   if (state.pulse === 'dead') return sinceProbe >= DEAD_PROBE ? probe(state, now) : { state, probe: false };
   if (state.probes > 0) {
     if (sinceProbe < probeInterval(state)) return { state, probe: false };
-    if (state.probes >= PROBES) return { state: { ...state, pulse: 'dead' }, probe: false };
+    if (state.probes >= PROBES && now >= state.patientUntil)
+      return { state: { ...state, pulse: 'dead' }, probe: false };
     return probe({ ...state, pulse: 'silent' }, now);
   }
   const silence = state.unansweredSince === undefined ? 0 : now - state.unansweredSince;
-  if (silence >= Math.max(SILENCE, (state.roundTrip ?? 0) * 3)) return probe({ ...state, pulse: 'silent' }, now);
+  // Not silent yet: much that programs send is never answered, and a tunnel over which that goes is well.
+  if (silence >= Math.max(SILENCE, (state.roundTrip ?? 0) * 3)) return probe(state, now);
   if (now - state.heardAt >= IDLE_PROBE) return probe(state, now);
   return { state, probe: false };
 }

@@ -31,7 +31,7 @@ export const MACHINES = {
   ],
   /** What is heard through a tunnel (src/core/liveness.ts). */
   pulse: [
-    ['alive', 'silent', 'sends and hears nothing for 600 ms'],
+    ['alive', 'silent', 'sends and hears nothing for 600 ms, a probe included'],
     ['silent', 'dead', 'three probes, 200 ms apart, unanswered'],
     ['alive', 'dead', 'an idle tunnel: its probes unanswered'],
     ['silent', 'alive', 'anything comes in'],

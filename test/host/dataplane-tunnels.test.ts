@@ -47,6 +47,7 @@ async function world(t: Test, ipv6: 'tunnel' | 'block' = 'tunnel'): Promise<Worl
   await pingsUntilHeard(client, web.host.ipv4 ?? '');
   // Both are handshaked: what is bound to a standby's address goes by it.
   await client.exec(['ping', '-c', '1', '-W', '5', '-I', INNER[1], web.host.ipv4 ?? '']);
+  if (ipv6 === 'tunnel') await client.exec(['ping', '-c', '1', '-W', '5', '-I', INNER6[1], web.host.ipv6 ?? '']);
   return { lab, client, exits: [x, y], web, plane };
 }
 
@@ -153,8 +154,12 @@ t.test('changing the active tunnel loses and leaks nothing', async (t) => {
     t.notMatch((await plane.inventory()).join('\n'), /52000|wg-client\b(?!-)|10\.200\.0\.2\b/);
     t.notMatch(await client.exec(['ip', 'rule']), '52000');
     t.equal((await client.exec(['ip', 'route', 'show', 'table', '52000']).catch(() => '')).trim(), '');
+    // And one that comes while another is active: its own packets must not go through that one.
+    const nested = await client.capture('wg-client-1', 'udp dst port 51820');
     await plane.apply({ put: [...ends(0), ...uses('standby', 'active')] });
     t.equal(await seenFrom(w), EXITS[1]);
+    await client.exec(['ping', '-c', '3', '-i', '0.2', '-W', '5', '-I', INNER[0], web4]);
+    t.equal((await nested.stop()).packets.length, 0);
   });
 
   await t.test('the LAN, and what is exempt, stay where they are', async (t) => {

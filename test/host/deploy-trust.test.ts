@@ -8,7 +8,7 @@ import { ADDRESSES, Overlay, type OverlayNode } from '../../chaos/overlay/index.
 const CANARY = 'the-canary-in-the-request';
 
 t.test('who learns what of a session over two supernodes', async (t) => {
-  const overlay = await Overlay.start();
+  const overlay = await Overlay.start({ clientArgs: ['--privacy', 'private'] });
   t.teardown(() => overlay.close());
   const { base, a, b, exit, client, web } = overlay;
   const captures = new Map<OverlayNode, Capture>();

@@ -1,6 +1,6 @@
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { ADDRESSES, Overlay, type OverlayNode } from '../../chaos/overlay/index.js';
-import { eventsOf } from '../support/fleet-checks.js';
+import { activeOf, eventsOf } from '../support/fleet-checks.js';
 import { eventually, relayElements } from '../support/overlay-checks.js';
 
 const METRICS_PORT = { base: 9470, supernode: 9471, exit: 9472, client: 9473 } as const;
@@ -47,28 +47,41 @@ t.test('what somebody deletes is back within half a minute, and what is not ours
   const elements = await relayElements(a);
   const before = await Promise.all(nodes.map(repairs));
 
-  const relayTables = (await a.host.exec(['nft', 'list', 'tables'])).split('\n').filter((line) => /vpnd/.test(line));
-  t.ok(relayTables.length > 0);
-  await a.host.nft(relayTables.map((table) => `delete ${table}\n`).join(''));
-  const [peer = ''] = (await exit.host.exec(['wg', 'show', 'wg-exit', 'peers'])).split('\n');
-  await exit.host.exec(['wg', 'set', 'wg-exit', 'peer', peer, 'remove']);
-  const ofB = await b.host.exec(['nft', 'list', 'tables']);
-  await b.host.nft(
-    ofB
-      .split('\n')
-      .filter((line) => /vpnd/.test(line))
-      .map((table) => `flush ${table}\n`)
-      .join(''),
-  );
-  const rules = (await client.host.exec(['ip', '-4', 'rule', 'show'])).split('\n');
-  for (const rule of rules) {
-    const priority = /^(\d+):/.exec(rule)?.[1];
-    if (priority !== undefined && !['0', '99', '32766', '32767'].includes(priority))
-      await client.host.ip(`-4 rule del priority ${priority}`).catch(() => undefined);
-  }
+  const total = (counts: Record<string, number> = {}) => Object.values(counts).reduce((sum, one) => sum + one, 0);
+  const counts = async (t: Test, which: readonly OverlayNode[]) => {
+    for (const node of which) {
+      const was = total(before[nodes.indexOf(node)]);
+      const now = await eventually(
+        () => repairs(node),
+        (seen) => total(seen) > was,
+        45_000,
+      );
+      t.ok(total(now) > was, `${node.name}: ${JSON.stringify(now)}`);
+    }
+  };
+  const tables = async ({ host }: OverlayNode) =>
+    (await host.exec(['nft', 'list', 'tables'])).split('\n').filter((line) => /vpnd/.test(line));
+  const destroy = async (node: OverlayNode, verb: 'delete' | 'flush') => {
+    const found = await tables(node);
+    t.ok(found.length > 0, `${node.name} has tables of ours`);
+    await node.host.nft(found.map((table) => `${verb} ${table}\n`).join(''));
+  };
 
+  await t.test('a client’s guard, while everything goes on', async (t) => {
+    const had = await tables(client);
+    await destroy(client, 'delete');
+    await counts(t, [client]);
+    t.same(await tables(client), had);
+    t.ok((await eventsOf(client)).includes('repaired'), 'vpnd events tells of it');
+  });
+
+  // Of the relay A the whole table, of B what is in it, of the exit its contract and its NAT.
+  await destroy(a, 'delete');
+  await destroy(b, 'flush');
+  await destroy(exit, 'delete');
   const works = () => overlay.fetch(`${overlay.web.url}/`, 2);
-  const seen = await eventually(works, ({ ok, body }) => ok && JSON.parse(body).ip === ADDRESSES.exitHome, 45_000);
+  const carries = ({ ok, body }: { ok: boolean; body: string }) => ok && JSON.parse(body).ip === ADDRESSES.exitHome;
+  const seen = await eventually(works, carries, 45_000);
   t.match(JSON.parse(seen.body), { ip: ADDRESSES.exitHome }, 'traffic passes as before');
   await eventually(
     () => relayElements(a),
@@ -76,28 +89,26 @@ t.test('what somebody deletes is back within half a minute, and what is not ours
     45_000,
   );
 
-  await t.test('each repair is counted, and told', async (t) => {
-    for (const [i, node] of nodes.entries()) {
-      const total = (counts: Record<string, number> = {}) => Object.values(counts).reduce((sum, one) => sum + one, 0);
-      const now = await eventually(
-        () => repairs(node),
-        (counts) => total(counts) > total(before[i]),
-        45_000,
-      );
-      t.ok(total(now) > total(before[i]), `${node.name}: ${JSON.stringify(now)}`);
-    }
-    t.ok((await eventsOf(exit)).includes('repaired'));
+  await t.test('each repair is counted', (t) => counts(t, [a, b, exit]));
+
+  await t.test('without its peer or its interface an exit is left, and usable again at once', async (t) => {
+    const [peer = ''] = (await exit.host.exec(['wg', 'show', 'wg-exit', 'peers'])).split('\n');
+    await exit.host.exec(['wg', 'set', 'wg-exit', 'peer', peer, 'remove']);
+    t.ok((await eventually(works, carries, 45_000)).ok, 'the session is replaced, or its peer is back');
+    await exit.host.ip('link del wg-exit');
+    t.ok((await eventually(works, carries, 60_000)).ok);
   });
 
-  await t.test('whole interfaces come back as well', async (t) => {
-    for (const [node, device] of [
-      [exit, 'wg-exit'],
-      [client, 'wg-client'],
-    ] as const) {
-      await node.host.ip(`link del ${device}`);
+  await t.test('nor can a client do without its rules or its interface, and has them again', async (t) => {
+    const rules = (await client.host.exec(['ip', '-4', 'rule', 'show'])).split('\n');
+    for (const rule of rules) {
+      const priority = /^(\d+):/.exec(rule)?.[1];
+      if (priority !== undefined && !['0', '99', '32766', '32767'].includes(priority))
+        await client.host.ip(`-4 rule del priority ${priority}`).catch(() => undefined);
     }
-    const again = await eventually(works, ({ ok, body }) => ok && JSON.parse(body).ip === ADDRESSES.exitHome, 60_000);
-    t.ok(again.ok, 'and carry traffic');
+    t.ok((await eventually(works, carries, 45_000)).ok);
+    await client.host.ip(`link del ${(await activeOf(client)).device}`);
+    t.ok((await eventually(works, carries, 60_000)).ok);
   });
 
   t.same(

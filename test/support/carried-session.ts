@@ -8,7 +8,8 @@ import type { UnitId } from '../../src/model/dataplane.js';
 import type { CommandId, PeerId, SessionId } from '../../src/model/ids.js';
 import { hours, ms } from '../../src/model/time.js';
 import { type Carrier as ClientCarrier, openCarrier } from '../../src/roles/client/carrier.js';
-import { Carrier, type CarrierLimits, withoutCarried } from '../../src/roles/supernode/carrier.js';
+import { Carrier, withoutCarried } from '../../src/roles/supernode/carrier.js';
+import type { CarrierLimits } from '../../src/roles/supernode/carrier-limits.js';
 import { openMemoryStore } from '../../src/store/memory.js';
 import { endpoint } from './fake-stream.js';
 import { MachineSockets } from './overlay-world/memory-udp-sockets.js';
@@ -48,7 +49,7 @@ export async function carriedSession(options: { readonly next?: RelayNext; limit
   const clock = new VirtualClock();
   const log = testLog();
   const kernel = memoryDataPlane();
-  const alive = { alive: true };
+  const alive = { alive: true, running: true };
   /** What arrived: at the far side of the supernode, and at the client's WireGuard. */
   const sent: { from: string; to: string; n: number }[] = [];
   const atWireGuard: number[] = [];

@@ -14,7 +14,7 @@ import { saveEnrolment } from '../../src/roles/common/enrolment-facts.js';
 import { joinOverlay, type MemberHandlers } from '../../src/roles/common/member.js';
 import { openMemoryStore } from '../../src/store/memory.js';
 import { memoryCertificates } from '../../src/transport/memory/certificates.js';
-import { endpoint, type FakeStream } from './fake-stream.js';
+import { endpoint, type FakeStream, type FakeStreamOptions } from './fake-stream.js';
 import { exitConfig } from './overlay-world/configs.js';
 import { CAPABILITIES, streamWorld } from './stream-world.js';
 
@@ -51,6 +51,8 @@ export async function memberWorld(options: MemberWorldOptions) {
     udp: true,
     /** WireGuard datagrams that came up a stream. */
     carried: 0,
+    /** How often the node's NAT has forgotten all connections. */
+    forgotten: 0,
     /** Whether the node has any network at all. */
     network: { fingerprint: 'wlan0 192.0.2.7', connected: true } as NetworkState,
   };
@@ -106,7 +108,12 @@ export async function memberWorld(options: MemberWorldOptions) {
         if (state.dead.has(host)) return later(timeout, () => reject(refused('no answer')));
         later(named(host).rtt, () => {
           if (!reaches(host) || state.down.has(host)) return reject(refused('nobody there'));
-          const { cable, challenge } = named(host).open({ latency: ms(named(host).rtt / 2), filter: pass(host) });
+          const born = state.forgotten;
+          const filter: FakeStreamOptions['filter'] = (from) => {
+            if (born < state.forgotten && from === 'peer') clock.after(named(host).rtt, () => cable.cut());
+            return reaches(host) && born === state.forgotten ? 'pass' : 'drop';
+          };
+          const { cable, challenge } = named(host).open({ latency: ms(named(host).rtt / 2), filter });
           streams.push({ to: host, cable });
           resolve({ stream: cable.peer, challenge, serverKeyHash: world.serverKeyHash });
         });
@@ -116,7 +123,6 @@ export async function memberWorld(options: MemberWorldOptions) {
     serve: () => Promise.reject(refused('not here')),
     close: async () => {},
   };
-  const pass = (name: string) => () => (reaches(name) ? ('pass' as const) : ('drop' as const));
 
   const datagrams: Datagrams = {
     serve: () => Promise.reject(new Error('not here')),
@@ -219,6 +225,10 @@ export async function memberWorld(options: MemberWorldOptions) {
     revive: (name: string) => {
       for (const one of streams) if (one.to === name) one.cable.cut();
       state.dead.delete(name);
+    },
+    /** The NAT before the node begins anew: what a supernode sends is lost, and what the node sends is answered by a reset. */
+    rebind: () => {
+      state.forgotten++;
     },
     /** The node's machine is on another network, or on none. */
     changeNetwork: (next: NetworkState, streamsLive = false) => {

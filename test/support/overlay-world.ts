@@ -32,6 +32,7 @@ import { tampered } from './overlay-world/tampering.js';
 import { Traffic } from './overlay-world/traffic.js';
 import { Underlay } from './overlay-world/underlay.js';
 import { usersOf } from './overlay-world/users.js';
+import { whileRunning } from './overlay-world/while-running.js';
 import { isLoopback } from './overlay-world/wire.js';
 import { seededRandom } from './seeded-random.js';
 import { VirtualClock } from './virtual-clock.js';
@@ -140,7 +141,7 @@ export async function overlayWorld(options: WorldOptions = {}) {
     };
     const process = {
       clock: own,
-      alive: () => own.alive,
+      alive: () => own.running,
       ip: () => machine.publicIp,
       leaves: (to: Endpoint) => machine.host.leavesBeside('udp', to),
     };
@@ -150,9 +151,12 @@ export async function overlayWorld(options: WorldOptions = {}) {
       crypto: { ...crypto, ...kemOf(machine.name), wireGuardKeyPair: () => keyPair(random) },
       statements,
       certificates: memoryCertificates(random),
-      network: behindTunnels(
-        tampered(under, () => machine.tampering),
-        machine.host,
+      network: whileRunning(
+        behindTunnels(
+          tampered(under, () => machine.tampering),
+          machine.host,
+        ),
+        own,
       ),
       store: machine.store,
       log,
@@ -163,7 +167,14 @@ export async function overlayWorld(options: WorldOptions = {}) {
       datagrams: underlay.udp.of(process),
       reach: underlay.reach(machine, own),
       networkWatch: machine.watch.of(own),
-      udpSockets: machine.host.sockets.of(own, (ip) => ip === machine.publicIp || ip === '0.0.0.0' || isLoopback(ip)),
+      udpSockets: machine.host.sockets.of(
+        {
+          get alive() {
+            return own.running;
+          },
+        },
+        (ip) => ip === machine.publicIp || ip === '0.0.0.0' || isLoopback(ip),
+      ),
       hostLoad: () => ({ cpuPercent: 0, txMbps: 0, rxMbps: 0 }),
     };
   };

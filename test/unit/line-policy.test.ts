@@ -17,6 +17,8 @@ const CASES: readonly {
   readonly supernodes: string;
   readonly homes?: string;
   readonly want?: boolean;
+  /** Of last choice. */
+  readonly last?: string;
   readonly lines: readonly [LineView, LineView];
   readonly plans: readonly [string, string];
 }[] = [
@@ -117,11 +119,44 @@ const CASES: readonly {
     lines: [up('x'), IDLE],
     plans: ['bc', 'bc'],
   },
+  {
+    name: 'the one of last choice comes last',
+    supernodes: 'abc',
+    homes: 'a',
+    want: true,
+    last: 'b',
+    lines: [up('a'), IDLE],
+    plans: ['acb', 'cb'],
+  },
+  {
+    name: 'and is left for another that turns up',
+    supernodes: 'Abc',
+    homes: 'a',
+    want: true,
+    last: 'b',
+    lines: [up('a'), up('b')],
+    plans: ['ac', 'leave cb'],
+  },
+  {
+    name: 'but not for nobody, nor where it is a home',
+    supernodes: 'Abc',
+    homes: 'ab',
+    want: true,
+    last: 'b',
+    lines: [up('a'), up('b')],
+    plans: ['ac', 'bc'],
+  },
 ];
 
 t.test('where two lines belong', (t) => {
-  for (const { name, supernodes, homes = '', want = false, lines, plans } of CASES) {
-    const input = { homes: [...homes] as PeerId[], supernodes: directory(supernodes), lines, wantSecond: want };
+  for (const { name, supernodes, homes = '', want = false, last = '', lines, plans } of CASES) {
+    const input = {
+      homes: [...homes] as PeerId[],
+      supernodes: directory(supernodes),
+      lines,
+      wantSecond: want,
+      lastChoice: [...last] as PeerId[],
+    };
     t.same(planLines(input).map(told), plans, name);
   }
   t.end();

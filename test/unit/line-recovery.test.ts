@@ -50,25 +50,16 @@ t.test('without a network nothing is dialled in a hurry; when it is back, everyt
   t.same(world.dials.slice(before), ['a', 'b']);
 });
 
-t.test('a cable that is pulled and put back: what lives on is kept', async (t) => {
-  const world = await connected();
-  world.changeNetwork(NONE);
-  await world.advance(3_000);
-  world.changeNetwork(WIFI, true);
-  await world.advance(5_000);
-  t.same(world.at(), ['a', 'b']);
-  t.same(world.dials, [], 'both have answered');
-  t.same(world.vouches, ['a', 'b'], 'but the NAT may have forgotten them');
-});
-
-t.test('a cable that is pulled and put back: what died meanwhile is back within a second', async (t) => {
+t.test('a cable that is pulled and put back: dialled anew at once, before anybody hears of it', async (t) => {
   const world = await connected();
   world.changeNetwork(NONE);
   await world.advance(3_000);
   world.changeNetwork(WIFI);
-  await world.advance(500);
+  await world.advance(250);
   t.same(world.at(), ['a', 'b']);
   t.same(world.dials, ['a', 'b']);
+  t.same(world.events, ['network gone', 'down a', 'down b', 'network wlan0 192.0.2.7', 'up a', 'up b']);
+  t.same(world.vouches, ['a', 'b']);
 });
 
 t.test('the same state told twice changes nothing', async (t) => {
@@ -79,6 +70,28 @@ t.test('the same state told twice changes nothing', async (t) => {
   t.same(world.dials, []);
 });
 
+t.test(
+  'an exit whose NAT forgot it notices within seconds where sessions hang on it; others at the next ping',
+  async (t) => {
+    const world = await connected();
+    world.rebind();
+    await world.advance(2_500);
+    t.same(world.at(), ['a', 'b']);
+    t.same(world.dials, ['a', 'b']);
+
+    const client = await memberWorld({ role: 'client', supernodes: SUPERNODES });
+    client.state.homes = ['a'];
+    client.member.start();
+    await client.advance(21_000);
+    client.rebind();
+    await client.advance(5_000);
+    t.equal(client.dials.length, 1, 'a client notices by its tunnel, and lets its radio sleep');
+    await client.advance(6_000);
+    t.same(client.at(), ['a', '-']);
+    t.equal(client.dials.length, 2);
+  },
+);
+
 t.test('waking after an hour: both lines at once, and one word of it', async (t) => {
   const world = await connected();
   for (const { cable } of world.streams) cable.silence();
@@ -86,9 +99,11 @@ t.test('waking after an hour: both lines at once, and one word of it', async (t)
   await world.advance(250);
   t.same(world.at(), ['a', 'b']);
   t.same(
-    world.events.filter((text) => text === 'woke'),
-    ['woke'],
+    world.events.slice(0, 3).map((text) => text.split(' ')[0]),
+    ['down', 'down', 'woke'],
+    'it is told when nothing can be sent on a dead stream any more',
   );
+  t.same(world.events.slice(3).sort(), ['up a', 'up b']);
   t.same([...world.dials].sort(), ['a', 'b']);
   await world.advance(10_000);
   t.same([...new Set(world.probes)].sort(), ['a', 'b', 'c'], 'it may have travelled');

@@ -56,7 +56,13 @@ t.test(
       await world.untilConnected([name, 'c0', 'x0', 'x1']);
     }
     t.equal(traffic.lost, 0);
-    t.match(world.way('c0'), { ok: true });
+    const way = world.way('c0');
+    const exit = way.ok ? way.exit.name : '';
+    world.crash(exit, 'power-off');
+    await world.advance(seconds(15));
+    const other = world.way('c0');
+    t.match(other, { ok: true }, 'an exit dies: another one takes over');
+    t.not(other.ok && other.exit.name, exit);
     await world.restart('base');
     await world.untilConnected(['a', 'b', 'c']);
     await world.advance(seconds(5));

@@ -54,7 +54,7 @@ t.test('a direct session lives through new keys and leases', async (t) => {
   const world = await pair('port-preserving', 'port-preserving');
   await world.up('c0');
   await world.advance(SOON);
-  const traffic = world.traffic('c0', 5);
+  const traffic = world.traffic('c0', 2);
   await world.advance(minutes(70));
   t.equal(traffic.lost, 0);
   t.match(await world.session('c0'), { path: Path.DIRECT, state: 'up' });
@@ -77,7 +77,7 @@ for (const [client, exit] of RELAYED) {
     t.same(relaysOf(world.way('c0')), ['a', 'b']);
     t.ok(traffic.lost <= 110, `${traffic.lost} of ${traffic.sent} lost`);
     traffic.stop();
-    const slow = world.traffic('c0', 2);
+    const slow = world.traffic('c0', 1);
     await world.advance(minutes(10));
     t.equal(slow.lost, 0, 'and it is not tried again from this network');
     t.match(await world.session('c0'), { path: Path.RELAY2 });

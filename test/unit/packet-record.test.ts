@@ -37,8 +37,10 @@ t.test('what was held and came late all at once counts as standing still, not as
 });
 
 t.test('a second standstill after the first: the last one ends it', async (t) => {
-  const twice = record([...times(20, 1), ...times(20, null), ...times(30, 1), ...times(20, null), ...times(50, 1)]);
-  t.equal(twice.recoveredAfter(195), 901 - 195);
+  const twice = record([...times(20, 1), ...times(40, null), ...times(30, 1), ...times(40, null), ...times(50, 1)]);
+  t.equal(twice.recoveredAfter(195), 1301 - 195);
+  const short = record([...times(50, 1), ...times(40, null), ...times(30, 1), ...times(15, null), ...times(50, 1)]);
+  t.equal(short.recoveredAfter(495), 901 - 495, 'what is much shorter is the machine’s own');
 });
 
 t.test('traffic that never comes back has no time of recovery', async (t) => {

@@ -96,3 +96,14 @@ t.test('a plain question is answered with what was seen, and vouches for nobody'
   t.same(answer && parseProbeResponse(answer, nonce), endpoint('203.0.113.5:1234'));
   t.same(addresses(), ['198.51.100.7']);
 });
+
+t.test('many peers behind one address have a limit each, and a stranger none of theirs', async (t) => {
+  const { reflector, question, world } = await reflecting();
+  const from = endpoint('203.0.113.1:4000');
+  const plain = () => reflector.answer(probeRequest(world.random.bytes(16)), from) !== undefined;
+  const others = Array.from({ length: 100 }, plain).filter((answered) => answered);
+  t.ok(others.length < 60, `${others.length} of a hundred strangers’ questions at once are answered`);
+  t.ok(reflector.answer(question(1), from), 'and a peer is heard all the same');
+  const own = Array.from({ length: 100 }, (_, i) => reflector.answer(question(i + 2), from) !== undefined);
+  t.ok(own.filter((answered) => answered).length < 60, 'but not a hundred times at once either');
+});

@@ -220,6 +220,22 @@ t.test('a machine that slept reconnects at once, without backoff', async (t) => 
   t.equal(link.status().state, 'up');
 });
 
+t.test('what arrived before the machine slept is no sign of life after it', async (t) => {
+  const world = streamWorld();
+  const a = world.supervisor();
+  const exit = world.node();
+  let woke = 0;
+  const net = world.network({ a });
+  const { link, events } = world.upstream(exit, net, [world.target('a', a)], { woke: () => woke++ });
+  link.start();
+  await world.clock.advance(20_300);
+  a.manager.send(exit.id, { kind: 'event', news: { kind: 'problem', code: 'x', message: 'under way' } });
+  world.clock.suspend(hours(1));
+  await world.clock.advance(50);
+  t.same(events, ['up a', 'down local closed', 'up a']);
+  t.equal(woke, 1);
+});
+
 t.test('somebody setting the wall clock changes nothing', async (t) => {
   const world = streamWorld();
   const a = world.supervisor();

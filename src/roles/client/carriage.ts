@@ -38,6 +38,8 @@ export interface CarriageDeps {
   readonly open: OpenCarrier;
   readonly lineTo: (supernode: PeerId) => Line | undefined;
   readonly pulse: (slot: number) => Pulse | undefined;
+  /** Whether a supernode's machine is there at all. */
+  readonly answersTcp: (supernode: PeerId) => Promise<boolean>;
   readonly tell: (supervisor: PeerId | undefined, news: News) => boolean;
   readonly happened: (code: EventCode, text: string, session: SessionId) => void;
 }
@@ -90,7 +92,8 @@ export class Carriage {
   /** A tunnel is silent, and its supernode is not reached by UDP either. */
   async udpIsBlocked(session: SessionId): Promise<void> {
     const tunnel = this.deps.tunnels.withSession(session);
-    if (tunnel === undefined || tunnel.holds || this.deps.pulse(tunnel.slot) === 'alive') return;
+    if (tunnel === undefined || tunnel.holds || tunnel.use === 'dead' || this.deps.pulse(tunnel.slot) === 'alive')
+      return;
     const line = tunnel.held.supervisor && this.deps.lineTo(tunnel.held.supervisor);
     const facts = {
       way: 'udp',
@@ -100,6 +103,8 @@ export class Carriage {
       streamUp: line !== undefined,
     } as const;
     if (decideWay({ ...facts, failures: this.#failures }) === 'udp') return;
+    // A supernode that answers nothing at all is gone; its stream has only not noticed yet.
+    if (tunnel.held.supervisor === undefined || !(await this.deps.answersTcp(tunnel.held.supervisor))) return;
     await this.carry(tunnel).catch((err: unknown) =>
       this.deps.ports.log.warn('a tunnel could not be carried', { err }),
     );

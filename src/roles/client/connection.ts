@@ -11,11 +11,12 @@ import { type Millis, ms, plus, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import type { OpenCarrier } from './carriage.js';
+import { openAnywhere } from './elsewhere.js';
 import { nodesOf, type ShutOut } from './held-session.js';
 import { Keeper } from './keeper.js';
 import { Releases } from './releases.js';
 import { BY_HAND, type Leaving, Rotation } from './rotation.js';
-import { Standby } from './standby.js';
+import { Standby, type TunnelWish } from './standby.js';
 import { checkStep } from './steps.js';
 import { Survival } from './survival.js';
 import { type HeldTunnel, hasSession } from './tunnel.js';
@@ -122,9 +123,11 @@ export class Connection {
       lines: deps.lines,
       main: deps.main,
       lineTo: deps.lineTo,
+      keepsStandby: config.standby,
       wish: () => (this.#stopped ? undefined : this.#wish),
       phase: () => this.#phase,
       become: (...state) => this.#become(...state),
+      open: (what) => this.#openAnywhere(what),
       over: (...to) => this.#over(...to),
       happened: deps.happened,
       changed: deps.changed,
@@ -197,6 +200,16 @@ export class Connection {
     return [...new Set(all)];
   }
 
+  /** With `private`, the exit's own supernode: it refuses to be the first of the two. */
+  lastChoice(): readonly PeerId[] {
+    return this.#wish?.privacy === 'private' ? (this.tunnels.active()?.held.via.slice(1) ?? []) : [];
+  }
+
+  /** With `private`, the exit's own supernode is not to learn who its session is for, as long as that one works. */
+  never(): readonly PeerId[] {
+    return this.keeper.pulses.activeIsDead() ? [] : this.lastChoice();
+  }
+
   /** What a supervisor is to know of: another's session is none of its business. */
   digest(supervisor: PeerId | undefined): readonly SessionDigest[] {
     return this.tunnels
@@ -219,7 +232,7 @@ export class Connection {
       try {
         await this.deps.main().upstream.whenUp(UPSTREAM_LIMIT, both);
         const use = before === undefined ? 'active' : 'standby';
-        const tunnel = await this.keeper.open({ wish, use, signal: both });
+        const tunnel = await this.#openAnywhere({ wish, use, signal: both });
         try {
           this.keeper.record.keepWish(wish);
         } catch (thrown) {
@@ -323,6 +336,7 @@ export class Connection {
     }
     if (desired.kind === 'relay-update') {
       await this.keeper.paths.move(tunnel, desired);
+      if (desired.path !== 'direct') this.keeper.handshakes.wayIsBack(tunnel);
       this.deps.changed();
     } else this.#askedToMove(tunnel, desired);
     return DONE;
@@ -338,6 +352,17 @@ export class Connection {
 
   datagrams(session: SessionId, packets: readonly Bytes[], supervisor: PeerId): void {
     this.keeper.carriage.deliver(session, packets, supervisor);
+  }
+
+  /**
+   * Before a supernode is dialled: what leads to it must be exempt by then. A stream that began inside the tunnel breaks
+   * when the exemption comes, and is missed only after half a minute. Never rejects.
+   */
+  async exempt(): Promise<void> {
+    if (this.tunnels.all().length === 0) return;
+    await this.tunnels.commit().catch((err: unknown) => {
+      this.deps.ports.log.warn('the way to a supernode could not be taken out of the tunnel', { err });
+    });
   }
 
   /** A line came up, or the supernodes changed: what is exempt from the tunnel follows. */
@@ -360,7 +385,8 @@ export class Connection {
         await this.keeper.paths.backToRelay(tunnel, why);
       }
     }
-    this.keeper.pulses.ask();
+    this.keeper.pulses.bePatient(PATIENCE);
+    this.keeper.handshakes.networkChanged();
     this.#survival.expire();
     this.#survival.now();
     this.deps.changed();
@@ -382,6 +408,11 @@ export class Connection {
 
   // ——— tunnels come and go
 
+  #openAnywhere(what: TunnelWish): Promise<HeldTunnel> {
+    const open = (one: TunnelWish) => this.keeper.open(one);
+    return openAnywhere({ ...this.deps, clock: this.deps.ports.clock, open }, what);
+  }
+
   #started(tunnel: HeldTunnel): void {
     const { exit, path, session } = tunnel.held;
     this.#become('up', undefined, `connected to exit ${shortId(exit)} over ${path}`);
@@ -395,7 +426,7 @@ export class Connection {
     const text = await this.keeper.over(to, old, code, reason);
     this.#become('up', undefined, text);
     this.#rotation.schedule((why) => this.rotate(why));
-    this.#standby.begin();
+    this.#standby.begin(AFTER_CHANGE);
   }
 
   // ——— what the supernodes say
@@ -468,6 +499,8 @@ export class Connection {
     this.keeper.rekeying.look();
     if (this.#phase === 'idle' || clock.monotonic() - this.#comparedAt < COMPARE_EVERY) return;
     this.#comparedAt = clock.monotonic();
+    // What this daemon itself has changed its mind about is no repair.
+    await this.tunnels.commit();
     const found = await this.tunnels.reconcile();
     for (const unit of found.repaired) {
       metrics.repairs.inc({ what: unit.slice(0, unit.indexOf('/')) });
@@ -510,3 +543,7 @@ export class Connection {
 
 const DONE: CommandDone = { offer: undefined };
 const PATH_LIMIT: Millis = seconds(5);
+/** What a failover was due to is known by then: which exits and supernodes will do for the next standby. */
+const AFTER_CHANGE: Millis = seconds(1);
+/** After a change of networks: a stream has to come up, an address to be vouched for, a relay to be set up again. */
+const PATIENCE: Millis = ms(1_500);

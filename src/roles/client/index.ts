@@ -1,4 +1,5 @@
 import type { ClientConfig } from '../../config/types.js';
+import type { Network } from '../../core/ports/network.js';
 import { Path as WirePath } from '../../gen/vpnd/v1/types_pb.js';
 import type { ExitCandidate } from '../../model/directory.js';
 import type { PeerId } from '../../model/ids.js';
@@ -30,7 +31,7 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
   const member = await joinOverlay(
     'client',
     config,
-    ports,
+    { ...ports, network: outsideTunnels(ports.network, () => connection.exempt()) },
     keys,
     {
       // A fresh key per session instead: an exit then cannot tell that two of them are one person's.
@@ -45,6 +46,9 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
       }),
       sessions: (supervisor) => connection.digest(supervisor),
       homes: () => connection.homes(),
+      lastChoice: () => connection.lastChoice(),
+      never: () => connection.never(),
+      discreet: config.privacy === 'private',
     },
     {
       up: () => {
@@ -156,3 +160,15 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
     changes.notify();
   }
 }
+
+/** The same network; streams are dialled once the way to them is exempt. */
+const outsideTunnels = (network: Network, exempt: () => Promise<void>): Network => ({
+  dialControl: async (target, options) => {
+    await exempt();
+    return network.dialControl(target, options);
+  },
+  call: (target, method, request, options) => network.call(target, method, request, options),
+  fetchCa: (address, caKeyHash, options) => network.fetchCa(address, caKeyHash, options),
+  serve: (options) => network.serve(options),
+  close: () => network.close(),
+});

@@ -8,11 +8,13 @@ import type { EventCode } from '../../model/event.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { News } from '../../model/messages.js';
 import type { Privacy } from '../../model/role.js';
+import { type Millis, ms } from '../../model/time.js';
 import { Erasing } from '../common/erasing.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import { Carriage, type OpenCarrier } from './carriage.js';
 import { supernodeExemptions } from './exemptions.js';
+import { Handshakes } from './handshakes.js';
 import type { ShutOut } from './held-session.js';
 import { KemPairs } from './kem-pairs.js';
 import { openTunnel } from './opening.js';
@@ -25,6 +27,9 @@ import { Retirement } from './retirement.js';
 import type { TunnelWish } from './standby.js';
 import type { HeldTunnel } from './tunnel.js';
 import { Tunnels } from './tunnels.js';
+
+/** A supernode that takes longer to accept a connection is no help in need. */
+const TCP_LIMIT: Millis = ms(500);
 
 export interface KeeperDeps {
   readonly config: ClientConfig;
@@ -49,6 +54,7 @@ export class Keeper {
   readonly penalties: Penalties;
   readonly pulses: Pulses;
   readonly paths: Paths;
+  readonly handshakes: Handshakes;
   readonly carriage: Carriage;
   readonly retirement: Retirement;
   readonly rekeying: Rekeying;
@@ -74,8 +80,10 @@ export class Keeper {
       tell,
       happened,
     });
+    const userspace = ports.dataplane.engine === 'userspace';
+    const observe = () => this.observe();
+    this.handshakes = new Handshakes({ clock, log, tunnels, pulses: this.pulses, userspace, observe });
     const pulse = (slot: number) => this.pulses.of(slot);
-    this.carriage = new Carriage({ ports, tunnels, open: deps.openCarrier, lineTo, pulse, tell, happened });
     this.#erasing = new Erasing(ports);
     this.#pairs = new KemPairs(config.pq, ports.crypto);
     this.rekeying = new Rekeying({
@@ -90,6 +98,9 @@ export class Keeper {
       },
       happened,
     });
+    const answersTcp = (supernode: PeerId) => this.answersTcp(supernode);
+    const open = deps.openCarrier;
+    this.carriage = new Carriage({ ports, tunnels, open, lineTo, pulse, answersTcp, tell, happened });
     this.retirement = new Retirement(ports, tunnels, (slot, reason) => this.close(slot, reason));
   }
 
@@ -194,6 +205,12 @@ export class Keeper {
   tell(supervisor: PeerId | undefined, news: News): boolean {
     const line = supervisor === undefined ? this.deps.main() : this.deps.lineTo(supervisor);
     return line?.upstream.tell(news) === 'sent';
+  }
+
+  /** Whether a supernode's machine is there, whatever its stream says. */
+  async answersTcp(supernode: PeerId): Promise<boolean> {
+    const at = this.deps.supernodes().find((one) => one.id === supernode)?.addresses[0];
+    return at !== undefined && (await this.deps.ports.reach.tcp(at, { timeout: TCP_LIMIT })) !== undefined;
   }
 
   /** What WireGuard has counted, by slot. */

@@ -9,8 +9,14 @@ import { type Millis, ms } from '../../model/time.js';
 
 /** Nothing listens there at an exit: its kernel refuses at once. */
 const PROBE_PORT = 9 as Port;
-const PROBE_TIMEOUT: Millis = ms(2_000);
+/**
+ * Just below TCP's first retransmission (RFC 6298: 1 s): what is answered later may be the answer to the second try, and
+ * says nothing about the round trip (Karn). That something came back the packet counters show all the same.
+ */
+const PROBE_TIMEOUT: Millis = ms(950);
 const LOOK_EVERY: Millis = ms(100);
+/** While something waits for an answer each look decides. */
+const KEEN_LOOK: Millis = ms(40);
 /** With nothing sent for a while there is nothing to be quick about. */
 const RESTING_LOOK: Millis = ms(500);
 const RESTING_AFTER: Millis = ms(15_000);
@@ -60,9 +66,10 @@ export class Monitor {
     return ms(this.deps.clock.monotonic() - this.#state.heardAt);
   }
 
-  /** Find out now rather than when it is due. */
-  ask(): void {
-    if (!this.#stopped && this.#state.probes === 0) this.#input({ kind: 'ask' });
+  /** Find out now rather than when it is due; with `patience` it is not given up before that time is over. */
+  ask(patience: Millis = ms(0)): void {
+    const { pulse, probes } = this.#state;
+    if (!this.#stopped && (probes === 0 || pulse === 'dead' || patience > 0)) this.#input({ kind: 'ask', patience });
   }
 
   stop(): void {
@@ -76,7 +83,8 @@ export class Monitor {
       this.#state.pulse === 'alive' &&
       this.#state.probes === 0 &&
       this.deps.clock.monotonic() - this.#sentAt > RESTING_AFTER;
-    this.#cancel = this.deps.clock.after(resting ? RESTING_LOOK : LOOK_EVERY, () => {
+    const keen = this.#state.pulse !== 'dead' && (this.#state.probes > 0 || this.#state.unansweredSince !== undefined);
+    this.#cancel = this.deps.clock.after(keen ? KEEN_LOOK : resting ? RESTING_LOOK : LOOK_EVERY, () => {
       const traffic = this.#traffic();
       // One packet now and then may be a probe of our own.
       if (traffic.txPackets > this.#state.tx + 1) this.#sentAt = this.deps.clock.monotonic();

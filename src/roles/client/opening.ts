@@ -17,6 +17,10 @@ import type { Tunnels } from './tunnels.js';
 /** Four candidates of five seconds each, and some more. */
 const REQUEST_LIMIT: Millis = seconds(40);
 const HANDSHAKE_LIMIT: Millis = seconds(5);
+/** Just before WireGuard repeats its handshake: the second one may go inside the stream. */
+const CARRY_AFTER: Millis = ms(4_500);
+/** Inside the stream: with a handshake under way that went elsewhere, and is repeated after 5 s and up to 0.3 s. */
+const CARRIED_LIMIT: Millis = seconds(7);
 const HANDSHAKE_LOOK: Millis = ms(5);
 const PROBE_LIMIT: Millis = seconds(2);
 const PROBE_TRIES = 3;
@@ -114,8 +118,8 @@ async function attempt(deps: OpeningDeps, opening: Opening): Promise<HeldTunnel>
     tunnels.put(tunnel);
     deps.granted(tunnel);
     deps.keep();
-    await tunnels.commit();
-    if (line.udp() === 'blocked') await deps.carry(tunnel);
+    // Where UDP is known to be blocked not even the first handshake takes that way: it would be repeated 5 s later only.
+    if (line.udp() !== 'blocked' || !(await deps.carry(tunnel))) await tunnels.commit();
     await handshake(deps, slot, signal);
     if (opening.probe) await probed(deps, slot, signal);
     const up = current(tunnels, slot);
@@ -145,18 +149,20 @@ async function attempt(deps: OpeningDeps, opening: Opening): Promise<HeldTunnel>
 
 async function handshake(deps: OpeningDeps, slot: number, signal: AbortSignal): Promise<void> {
   const { clock, dataplane } = deps.ports;
-  let giveUpAt = clock.monotonic() + HANDSHAKE_LIMIT;
+  const began = clock.monotonic();
+  let isTried = current(deps.tunnels, slot).carriedAt !== undefined;
+  let giveUpAt = began + (isTried ? CARRIED_LIMIT : HANDSHAKE_LIMIT);
   for (;;) {
     const tunnel = current(deps.tunnels, slot);
     const { held, device } = tunnel;
     const peers = await dataplane.observePeers();
     const seen = peers.find((one) => one.device === device && one.publicKey === held.exitKey);
     if (seen?.lastHandshake !== undefined) return;
+    if (!isTried && clock.monotonic() - began >= CARRY_AFTER) {
+      isTried = true;
+      if (await deps.carry(tunnel)) giveUpAt = clock.monotonic() + CARRIED_LIMIT;
+    }
     if (clock.monotonic() >= giveUpAt) {
-      if (tunnel.carriedAt === undefined && (await deps.carry(tunnel))) {
-        giveUpAt = clock.monotonic() + HANDSHAKE_LIMIT;
-        continue;
-      }
       const udp = held.path === 'direct' ? 'the exit' : 'the supernode';
       throw new VpndError(
         'no-handshake',

@@ -38,7 +38,7 @@ export interface PathDeps {
 export class Paths {
   /** Pairs of network and exit that let nothing through, until when that is believed. */
   readonly #hopeless = new Map<string, Instant>();
-  /** Sessions that went back to their relays while their supernode could not be told. */
+  /** Sessions that went back to their relays by themselves, and why, until their supernode shows that it knows. */
   readonly #untold = new Map<SessionId, string>();
   /** What the user asked for with `vpnd path`. */
   #asked: 'auto' | 'direct' | 'relay' = 'auto';
@@ -60,6 +60,7 @@ export class Paths {
     if (familyOf(held.endpoint.ip) !== familyOf(update.endpoint.ip)) {
       throw new VpndError('no-direct', 'the two ways are of different address families');
     }
+    this.#untold.delete(held.session);
     if (update.path === 'direct') await this.#direct(tunnel, update);
     else await this.#set(tunnel, update, `over ${update.path === 'relay' ? 'one supernode' : 'two supernodes'}`);
   }
@@ -68,7 +69,9 @@ export class Paths {
   async backToRelay(tunnel: HeldTunnel, why: string): Promise<void> {
     const { held } = tunnel;
     if (held.relay === undefined || held.path !== 'direct') return;
-    if (!this.wish(tunnel, 'relay', why)) this.#untold.set(held.session, why);
+    // What is sent into a stream that is about to break never arrives.
+    this.#untold.set(held.session, why);
+    this.wish(tunnel, 'relay', why);
     await this.#set(tunnel, { ...held.relay, keepalive: held.keepalive }, `back to the relay: ${why}`);
   }
 
@@ -82,8 +85,8 @@ export class Paths {
   lineUp(): void {
     for (const [session, why] of this.#untold) {
       const tunnel = this.deps.tunnels.withSession(session);
-      if (tunnel === undefined || tunnel.held.path === 'direct' || this.wish(tunnel, 'relay', why))
-        this.#untold.delete(session);
+      if (tunnel === undefined || tunnel.held.path === 'direct') this.#untold.delete(session);
+      else this.wish(tunnel, 'relay', why);
     }
   }
 

@@ -21,6 +21,11 @@ export class Penalties {
     this.#exits.set(exit, { until, failures, at: now });
   }
 
+  /** It turned out not to be the exit. */
+  forgive(exit: PeerId): void {
+    this.#exits.delete(exit);
+  }
+
   current(): readonly PeerId[] {
     const now = this.clock.now();
     return [...this.#exits].filter(([, { until }]) => until > now).map(([exit]) => exit);

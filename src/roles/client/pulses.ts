@@ -41,6 +41,11 @@ export class Pulses {
     return this.#monitors.get(slot)?.pulse;
   }
 
+  /** How long ago anything came in. */
+  quietFor(slot: number): Millis {
+    return this.#monitors.get(slot)?.quietFor ?? ms(0);
+  }
+
   roundTrip(slot: number): Millis | undefined {
     return this.#monitors.get(slot)?.roundTrip;
   }
@@ -48,6 +53,11 @@ export class Pulses {
   /** Find out now, of all but one. */
   ask(but?: number): void {
     for (const [slot, monitor] of this.#monitors) if (slot !== but) monitor.ask();
+  }
+
+  /** The network underneath is another: every tunnel gets the time to find its way again. */
+  bePatient(patience: Millis): void {
+    for (const monitor of this.#monitors.values()) monitor.ask(patience);
   }
 
   /** Whether what should carry the traffic does not. */

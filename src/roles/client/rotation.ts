@@ -1,19 +1,15 @@
 import type { ClientConfig } from '../../config/types.js';
-import { sleep } from '../../core/ports/clock.js';
 import type { RotatePeer } from '../../model/command.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import type { EventCode } from '../../model/event.js';
 import type { PeerId } from '../../model/ids.js';
 import type { ExitWish } from '../../model/session.js';
-import { type Millis, ms, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
+import { lineElsewhere } from './elsewhere.js';
 import type { Standby, TunnelWish } from './standby.js';
 import type { HeldTunnel } from './tunnel.js';
 import type { Tunnels } from './tunnels.js';
-
-/** How long a client that has to leave its supernode looks for another. */
-const ELSEWHERE_LIMIT: Millis = seconds(10);
 
 /** What a rotation has to keep clear of. */
 export type Leaving = Omit<RotatePeer, 'kind' | 'reason'>;
@@ -89,22 +85,11 @@ export class Rotation {
     await deps.pause('a rotation makes a tunnel of its own');
     const standby = deps.standby.current();
     if (standby !== undefined) await deps.close(standby.slot, 'a rotation needs the room');
-    const line = leaving === undefined ? deps.main() : await this.#lineElsewhere(leaving);
+    const line =
+      leaving === undefined
+        ? deps.main()
+        : await lineElsewhere({ ...deps, clock: deps.ports.clock }, leaving, deps.signal());
     const avoidSupernodes = leaving === undefined ? [] : [leaving];
     return deps.open({ wish, use: 'standby', signal: deps.signal(), line, avoidExits: avoid, avoidSupernodes });
-  }
-
-  async #lineElsewhere(than: PeerId): Promise<Line> {
-    const { clock } = this.deps.ports;
-    this.deps.wantSecond(true);
-    const until = clock.monotonic() + ELSEWHERE_LIMIT;
-    for (;;) {
-      const line = this.deps.lines().find((one) => one.isUp() && one.supervisor() !== than);
-      if (line !== undefined) return line;
-      if (clock.monotonic() >= until) {
-        throw new VpndError('unreachable', 'no other supernode is reached', { retryable: true });
-      }
-      await sleep(clock, ms(50), this.deps.signal());
-    }
   }
 }

@@ -31,10 +31,10 @@ export class Seeker {
     return this.#abort !== undefined;
   }
 
-  /** Something may have changed for the better: try at once, where it is wanted and not under way. */
-  now(): void {
+  /** Something may have changed for the better: try at once, or soon, where it is wanted and not under way. */
+  now(soon: Millis = ms(0)): void {
     this.#failures = 0;
-    this.#at(ms(0));
+    this.#at(soon);
   }
 
   /** Try when the pause is over; harmless when it is not wanted. */

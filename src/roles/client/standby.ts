@@ -17,7 +17,7 @@ import type { Tunnels } from './tunnels.js';
 /** How long a standby waits for the second stream before it goes over the first. */
 const SECOND_LINE_PATIENCE: Millis = seconds(5);
 /** How soon a better one is looked for, where the standby shares its exit or its supernode with the active tunnel. */
-const BETTER_AFTER: Millis = seconds(60);
+const BETTER_AFTER: Millis = seconds(40);
 const BETTER_RARELY: Millis = minutes(10);
 const PROBE_LIMIT: Millis = seconds(1);
 
@@ -92,11 +92,11 @@ export class Standby {
   }
 
   /** The active tunnel is another one: a stream to a second supernode is worth having before it is needed. */
-  begin(): void {
+  begin(soon: Millis = ms(0)): void {
     if (this.deps.wish() === undefined) return;
     this.deps.wantSecond(true);
     this.#secondSince ??= this.deps.ports.clock.monotonic();
-    this.#seeker.now();
+    this.#seeker.now(soon);
   }
 
   end(): void {
@@ -144,7 +144,9 @@ export class Standby {
     if (active === undefined || standby?.held.connectedAfter === undefined || wish === undefined) return false;
     if (active.holds || this.deps.tunnels.all().length > 2 || this.#seeker.busy) return false;
     if (standby.held.exit === active.held.exit && wish.exit === undefined) return true;
-    return standby.held.supervisor === active.held.supervisor && this.#elsewhere(active.held.supervisor) !== undefined;
+    const { supervisor } = active.held;
+    if (standby.held.supervisor === supervisor) return this.#elsewhere(supervisor) !== undefined;
+    return isOver(standby, supervisor);
   }
 
   /** A better one beside it first, so that there is always one. */
@@ -158,6 +160,10 @@ export class Standby {
     const line = this.#elsewhere(supervisor) ?? this.deps.main();
     const avoidExits = wish.exit === undefined ? [exit, ...this.deps.penalties.current()] : [];
     const better = await this.deps.open({ wish, use: 'standby', signal, line, avoidExits, avoidSupernodes: via });
+    if (better.held.exit === exit || better.held.supervisor === supervisor || isOver(better, supervisor)) {
+      await this.deps.close(better.slot, 'it is no better than the standby there is');
+      throw new VpndError('no-exit', 'every other way shares something with the tunnel in use', { retryable: true });
+    }
     this.#ready(better);
     await this.deps.close(standby.slot, 'there is a better standby');
   }
@@ -210,3 +216,7 @@ export class Standby {
     return other() ?? this.deps.main();
   }
 }
+
+/** Whether a tunnel's packets cross this supernode. */
+const isOver = (tunnel: HeldTunnel, supernode: PeerId | undefined): boolean =>
+  supernode !== undefined && tunnel.held.via.includes(supernode);

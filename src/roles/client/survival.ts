@@ -1,16 +1,22 @@
 import type { Pulse } from '../../core/liveness.js';
-import { VpndError } from '../../model/errors.js';
+import { type Clock, sleep } from '../../core/ports/clock.js';
+import { toVpndError, VpndError } from '../../model/errors.js';
 import type { EventCode } from '../../model/event.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { ExitWish } from '../../model/session.js';
-import { ms, seconds } from '../../model/time.js';
+import { type Millis, ms, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import type { Phase } from './connection.js';
 import type { Keeper } from './keeper.js';
 import { Seeker } from './seeker.js';
-import type { Standby } from './standby.js';
+import type { Standby, TunnelWish } from './standby.js';
 import type { HeldTunnel } from './tunnel.js';
+
+/** How long a silent tunnel has to answer once another could take its place. */
+const LAST_CHANCE: Millis = ms(300);
+/** How long one supernode has for a session and its handshake, while traffic is held: another may be quicker. */
+const ATTEMPT_LIMIT: Millis = seconds(8);
 
 export interface SurvivalDeps {
   readonly ports: ForwardingPorts;
@@ -19,10 +25,14 @@ export interface SurvivalDeps {
   readonly lines: () => readonly Line[];
   readonly main: () => Line;
   readonly lineTo: (supernode: PeerId) => Line | undefined;
+  /** A tunnel that is not needed after all may stand by. */
+  readonly keepsStandby: boolean;
   /** What the user wished for; undefined when nothing is to be done any more. */
   readonly wish: () => ExitWish | undefined;
   readonly phase: () => Phase;
   readonly become: (phase: Phase, why: VpndError | undefined, change: string) => void;
+  /** Over whichever supernode can. */
+  readonly open: (what: TunnelWish) => Promise<HeldTunnel>;
   readonly over: (to: HeldTunnel, old: 'retiring' | 'dead', code: EventCode, reason: string) => Promise<void>;
   readonly happened: (code: EventCode, text: string, session?: SessionId) => void;
   readonly changed: () => void;
@@ -94,8 +104,7 @@ export class Survival {
     if (tunnel === undefined || this.deps.wish() === undefined) return;
     if (tunnel.use === 'active') this.#activePulse(tunnel, pulse, before);
     else if (pulse === 'dead') this.#spareDied(tunnel);
-    else if (pulse === 'alive' && this.deps.keeper.pulses.activeIsDead())
-      this.failOver('nothing came back from the exit');
+    else if (pulse === 'alive' && this.deps.keeper.pulses.activeIsDead()) this.#spareIsBack();
     if (pulse === 'silent') this.#whySilent(tunnel);
     this.deps.changed();
   }
@@ -126,7 +135,15 @@ export class Survival {
     const active = this.#tunnels.active();
     const next = this.deps.keeper.pulses.fallback();
     if (active === undefined || next === undefined) return false;
-    this.deps.keeper.penalties.failed(active.held.exit);
+    const { exit, supervisor } = active.held;
+    const { keeper } = this.deps;
+    keeper.penalties.failed(exit);
+    // Where the relay's machine is gone, it says nothing against the exit.
+    if (supervisor !== undefined) {
+      void keeper.answersTcp(supervisor).then((answers) => {
+        if (!answers) keeper.penalties.forgive(exit);
+      });
+    }
     this.deps
       .over(next, 'dead', 'failed-over', reason)
       .catch((err: unknown) => this.deps.ports.log.error('failing over did not work; it is tried again', { err }));
@@ -154,14 +171,16 @@ export class Survival {
     const { supervisor, path } = tunnel.held;
     if (path === 'direct') void this.deps.keeper.paths.backToRelay(tunnel, 'the direct path is silent').catch(() => {});
     const line = supervisor === undefined ? undefined : this.deps.lineTo(supervisor);
-    if (line === undefined) return;
+    if (supervisor === undefined || line === undefined) return;
     void line.vouch().then((through) => {
       if (!through) void this.deps.keeper.carriage.udpIsBlocked(tunnel.held.session);
     });
   }
 
   #needsReplacement(): boolean {
-    return this.deps.wish() !== undefined && this.deps.keeper.pulses.activeIsDead();
+    // Without a network there is nobody to ask, and when it is back the session may be as good as before.
+    if (this.deps.wish() === undefined || !this.deps.ports.networkWatch.current().connected) return false;
+    return this.deps.keeper.pulses.activeIsDead();
   }
 
   async #seekReplacement(signal: AbortSignal): Promise<void> {
@@ -170,18 +189,63 @@ export class Survival {
     const silent = this.#tunnels.active()?.held.exit;
     const penalised = this.deps.keeper.penalties.current();
     const first = [...penalised, ...(silent === undefined || wish.exit !== undefined ? [] : [silent])];
-    for (const avoidExits of first.length > 0 ? [first, []] : [[]]) {
-      try {
-        const line = this.deps.lines().find((one) => one.isUp()) ?? this.deps.main();
-        const tunnel = await this.deps.keeper.open({ wish, use: 'standby', signal, line, avoidExits });
-        if (this.deps.keeper.pulses.activeIsDead()) {
-          await this.deps.over(tunnel, 'dead', 'connected', 'the tunnel before it was lost');
+    let last: unknown;
+    for (const line of await this.#linesByLife()) {
+      for (const avoidExits of first.length > 0 ? [first, []] : [[]]) {
+        try {
+          const open = (within: AbortSignal) =>
+            this.deps.open({ wish, use: 'standby', signal: within, line, avoidExits });
+          const tunnel = await within(this.deps.ports.clock, ATTEMPT_LIMIT, signal, open);
+          // Not to be interrupted: what has been opened is used or closed.
+          if (!(await this.#isBack())) {
+            await this.deps.over(tunnel, 'dead', 'connected', 'the tunnel before it was lost');
+          } else if (!this.deps.keepsStandby) {
+            await this.deps.keeper.close(tunnel.slot, 'the tunnel before it is back');
+          }
+          return;
+        } catch (thrown) {
+          if (signal.aborted) throw thrown;
+          last = thrown;
+          // A supernode that says nothing says nothing the second time.
+          if (toVpndError(thrown).code === 'timeout') break;
         }
-        return;
-      } catch (thrown) {
-        if (signal.aborted || avoidExits.length === 0) throw thrown;
       }
     }
+    throw last;
+  }
+
+  /** Those first whose supernodes answer at this moment: a stream may be dead and not have noticed. */
+  async #linesByLife(): Promise<readonly Line[]> {
+    const up = this.deps.lines().filter((line) => line.isUp());
+    const looks = await Promise.all(
+      up.map(async (line) => {
+        const supernode = line.supervisor();
+        return { line, alive: supernode !== undefined && (await this.deps.keeper.answersTcp(supernode)) };
+      }),
+    );
+    const lines = [...looks.filter(({ alive }) => alive), ...looks.filter(({ alive }) => !alive)].map(
+      ({ line }) => line,
+    );
+    return lines.length > 0 ? lines : [this.deps.main()];
+  }
+
+  /** What was silent together comes back together: the network did. */
+  #spareIsBack(): void {
+    this.#isBack()
+      .then((back) => {
+        if (!back) this.failOver('nothing came back from the exit');
+      })
+      .catch((err: unknown) => this.deps.ports.log.warn('looking for a tunnel that is back failed', { err }));
+  }
+
+  /** A session that answers again is worth more than another: what is open over it goes on. */
+  async #isBack(): Promise<boolean> {
+    const { pulses, tunnels } = this.deps.keeper;
+    if (tunnels.active()?.holds === false && pulses.activeIsDead()) {
+      pulses.ask();
+      await sleep(this.deps.ports.clock, LAST_CHANCE);
+    }
+    return !pulses.activeIsDead();
   }
 
   /** Leases that ran out with nobody to renew them. Spares first: one that is over itself must not take over. */
@@ -194,5 +258,23 @@ export class Survival {
     if (over.some(({ use }) => use === 'active')) {
       this.lose(new VpndError('no-session', 'its lease ran out with no supernode to renew it', { retryable: true }));
     }
+  }
+}
+
+/** Runs a task that is given up after `limit`, with `timeout`. */
+async function within<T>(
+  clock: Clock,
+  limit: Millis,
+  signal: AbortSignal,
+  task: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const late = new AbortController();
+  const cancel = clock.after(limit, () =>
+    late.abort(new VpndError('timeout', 'no session came in time', { retryable: true })),
+  );
+  try {
+    return await task(AbortSignal.any([signal, late.signal]));
+  } finally {
+    cancel();
   }
 }

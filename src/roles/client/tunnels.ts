@@ -101,6 +101,15 @@ export class Tunnels {
     }
   }
 
+  /** WireGuard forgets what it knows of a tunnel's peer, and begins with a handshake. */
+  async remakePeer(slot: number): Promise<void> {
+    const told = [...this.#told].filter(([, unit]) => unit.kind === 'peer' && unit.device === this.get(slot)?.device);
+    for (const [id, unit] of told) {
+      await this.dataplane.apply({ remove: [id] });
+      await this.dataplane.apply({ put: [unit] });
+    }
+  }
+
   /** Compare everything. */
   async reconcile(): Promise<Reconciliation> {
     const wanted = this.#wanted();

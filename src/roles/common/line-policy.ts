@@ -16,6 +16,8 @@ export interface LinesInput {
   readonly lines: readonly [LineView, LineView];
   /** Keep the second line at another supernode though nothing hangs on it yet. */
   readonly wantSecond: boolean;
+  /** Supernodes that are of use only where no other is. */
+  readonly lastChoice: readonly PeerId[];
 }
 
 export interface LinePlan {
@@ -32,14 +34,17 @@ export interface LinePlan {
  * 1. The two are never at one supernode, and neither is dialled to the other's: a supernode ends the older stream.
  * 2. A line at a home stays there. Two homes are held at most: the most important, and the most important other one
  *    that takes new sessions; where all of them drain and another supernode does not, one line goes to that one.
- * 3. A line is dialled to homes that the other does not hold, then to other supernodes, best first, draining ones never.
+ * 3. A line is dialled to homes that the other does not hold, then to other supernodes, best first and those of last
+ *    choice last, draining ones never. A second line at one of last choice leaves it for another.
  * 4. One line that takes new sessions will do: the other goes to homes only, unless a second is wanted.
  * 5. A second line runs when one is wanted, for a second home, for a home that the first could not reach, and for new
  *    sessions while the first is at a supernode that drains.
  */
 export function planLines(input: LinesInput): readonly [LinePlan, LinePlan] {
   const held = homesToHold(input);
-  const open = input.supernodes.filter((one) => !one.draining).map((one) => one.id);
+  const isLast = (id: PeerId) => input.lastChoice.includes(id);
+  const takers = input.supernodes.filter((one) => !one.draining).map((one) => one.id);
+  const open = [...takers.filter((id) => !isLast(id)), ...takers.filter(isLast)];
   const known = new Set(input.supernodes.map((one) => one.id));
   const [a, b] = input.lines;
   const first = mainLine(input.lines, held, open) === 0 ? a : b;
@@ -59,7 +64,8 @@ export function planLines(input: LinesInput): readonly [LinePlan, LinePlan] {
     held.length > 1 ||
     (first.up && held.length > 0 && !isAtHome(first)) ||
     (first.up && !isOpen(first, open) && open.length > 0);
-  const misplaced = second.up && !isAtHome(second) && !(isOpen(second, open) && mayRoam(first));
+  const isBetterElsewhere = second.at !== undefined && isLast(second.at) && targets.some((id) => !isLast(id));
+  const misplaced = second.up && !isAtHome(second) && (!(isOpen(second, open) && mayRoam(first)) || isBetterElsewhere);
   const run = isNeeded && (targets.length > 0 || (second.up && !misplaced));
   const planSecond: LinePlan = { run, targets, leave: run && misplaced };
   return first === a ? [planFirst, planSecond] : [planSecond, planFirst];

@@ -1,16 +1,9 @@
 import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import type { NetworkState, NetworkWatch } from '../../core/ports/network-watch.js';
-import { type Millis, ms, seconds } from '../../model/time.js';
+import { type Millis, seconds } from '../../model/time.js';
 import type { PeerLine } from './line.js';
 
-/**
- * A line that was up before a cable was pulled and put back has so many of its round trips to show that it still is;
- * a fresh stream costs little, so patience has its bounds.
- */
-const PROOF_TRIPS = 4;
-const SHORTEST_PROOF: Millis = ms(300);
-const LONGEST_PROOF: Millis = seconds(1);
 /** Timers of one wake that run late one after the other. */
 const SAME_WAKE: Millis = seconds(5);
 
@@ -47,12 +40,14 @@ export class Recovery {
     this.#unlisten();
   }
 
-  /** A line's timer ran so late that the machine must have been stopped. Each notices by itself, and dials anew already. */
-  woke(): void {
+  /** This line's timer ran so late that the machine must have been stopped; the line dials anew already. */
+  woke(line: PeerLine): void {
     const now = this.deps.clock.monotonic();
     if (this.#lastWake !== undefined && now - this.#lastWake < SAME_WAKE) return;
     this.#lastWake = now;
     this.deps.log.info('this machine, or this process, was stopped for a while');
+    // The others would notice by themselves, but what is told on their dead streams until then would be lost.
+    for (const other of this.#running()) if (other !== line) other.upstream.wake();
     this.deps.woke();
   }
 
@@ -62,18 +57,17 @@ export class Recovery {
       this.#lost = true;
       // Streams over a network without a default route may live on; dials go on with their backoff, and cost little.
       log.info('this machine has lost its network');
-    } else if (state.fingerprint !== this.#fingerprint) {
+    } else if (this.#lost || state.fingerprint !== this.#fingerprint) {
+      log.info(
+        state.fingerprint === this.#fingerprint
+          ? 'the network is back: connecting anew'
+          : 'this machine is on another network: connecting anew',
+      );
       this.#fingerprint = state.fingerprint;
       this.#lost = false;
-      log.info('this machine is on another network: connecting anew');
+      // What lives on of a pulled cable's connections cannot be told from what died without waiting, and what is told
+      // on a dead stream is lost.
       for (const line of this.#running()) line.upstream.redial();
-    } else if (this.#lost) {
-      this.#lost = false;
-      log.info('the network is back: looking whether what was connected still is');
-      for (const line of this.#running()) {
-        line.upstream.prove(proofLimit(line.upstream.status().latency));
-        if (line.isUp()) void line.vouch();
-      }
     } else return;
     this.deps.networkChanged(state);
   }
@@ -82,6 +76,3 @@ export class Recovery {
     return this.deps.lines.filter((line) => line.running);
   }
 }
-
-const proofLimit = (roundTrip: Millis | undefined): Millis =>
-  ms(Math.min(LONGEST_PROOF, Math.max(SHORTEST_PROOF, PROOF_TRIPS * (roundTrip ?? LONGEST_PROOF))));

@@ -10,7 +10,10 @@ import { type LinePlan, type LineView, planLines } from './line-policy.js';
  * the news of it, still have to go out, and the next session may be about to come.
  */
 const LINGER: Millis = seconds(5);
-/** How often the homes are looked at: sessions begin and end without a word to the lines. */
+/**
+ * How often the homes are looked at: sessions begin and end without a word to the lines. An exit with sessions pings its
+ * homes as often: when its NAT forgets it, clients send into the void, and nobody but the exit can open the way again.
+ */
 const LOOK_EVERY: Millis = seconds(2);
 
 /** A line that would be better off elsewhere, though nothing is wrong with where it is. */
@@ -28,6 +31,10 @@ export interface LinesDeps {
   readonly homes: () => readonly PeerId[];
   /** Every known one, best first. */
   readonly supernodes: () => readonly SupernodeInfo[];
+  /** Those among them that are of use only where no other is. */
+  readonly lastChoice: () => readonly PeerId[];
+  /** Whether lines at homes show more often than others whether they still are. */
+  readonly isServing: boolean;
   /** Whether its round trip is known. */
   readonly hasAnswered: (id: PeerId) => boolean;
 }
@@ -168,7 +175,9 @@ export class Lines {
       this.reconsider();
       for (const line of this.lines) {
         const at = line.supervisor();
-        line.lookAfterUdp(at !== undefined && homes.includes(at));
+        const inUse = at !== undefined && homes.includes(at);
+        line.lookAfterUdp(inUse);
+        if (inUse && this.deps.isServing && line.isUp()) line.upstream.ping();
       }
       this.#look();
     });
@@ -181,6 +190,7 @@ export class Lines {
       supernodes,
       lines: [viewOf(a), viewOf(b)],
       wantSecond: this.#wantSecond || this.#glances,
+      lastChoice: this.deps.lastChoice(),
     });
   }
 

@@ -22,6 +22,12 @@ export interface MemberSelf {
   readonly sessions: (supervisor: PeerId | undefined) => readonly SessionDigest[];
   /** Supernodes that own sessions of this node, the most important first; asked for often. */
   readonly homes?: () => readonly PeerId[];
+  /** Supernodes that are to be turned to after all others: they are reached, and cannot give what is wanted. */
+  readonly lastChoice?: () => readonly PeerId[];
+  /** Supernodes that are not to learn of this node at present: not dialled, but where it has sessions. */
+  readonly never?: () => readonly PeerId[];
+  /** Ask no supernode how far away it is: those that are only asked would learn this node's address. */
+  readonly discreet?: boolean;
   readonly load?: () => Load;
   readonly supernode?: () => SupernodeInfo;
 }
@@ -36,7 +42,7 @@ export interface MemberHandlers {
   datagrams?(session: SessionId, packets: readonly Bytes[], supervisor: PeerId): void;
   /** Once per wake: the machine slept, or this process was stopped. The lines are being dialled anew already. */
   woke?(): void;
-  /** The machine is on another network, or back on one; the lines are being dialled anew, or looked at, already. */
+  /** The machine is on another network, back on one, or on none; but for that, the lines are being dialled anew already. */
   networkChanged?(state: NetworkState): void;
   /** Others were shut out, or let in again; nobody is dialled any more who is out. */
   revoked?(change: RevocationsChanged): void;

@@ -95,8 +95,8 @@ export async function joinOverlay(
     random: ports.random,
     log,
     // A supernode measures nobody: it is dialled to base, and to those that sessions ask for.
-    datagrams: role === 'supernode' ? undefined : ports.datagrams,
-    reach: role === 'supernode' ? undefined : ports.reach,
+    datagrams: role === 'supernode' || self.discreet ? undefined : ports.datagrams,
+    reach: role === 'supernode' || self.discreet ? undefined : ports.reach,
     supernodes: published,
     region: membership.region,
     held,
@@ -125,7 +125,12 @@ export async function joinOverlay(
     clock,
     region: membership.region,
     homes,
-    supernodes: () => known.ranked(),
+    supernodes: () => {
+      const never = self.never?.() ?? [];
+      return known.ranked().filter(({ id }) => !never.includes(id) || homes().includes(id));
+    },
+    lastChoice: () => self.lastChoice?.() ?? [],
+    isServing: role === 'exit',
     hasAnswered: (id) => typeof latencies.of(id) === 'number',
   });
   const all = role === 'supernode' ? [first] : [first, second];
@@ -283,7 +288,7 @@ export async function joinOverlay(
           const from = supernodeOf(target);
           if (from !== undefined) handlers.datagrams?.(session, packets, from);
         },
-        woke: () => recovery.woke(),
+        woke: () => recovery.woke(line),
         changed: () => {
           lines.reconsider();
           handlers.changed();

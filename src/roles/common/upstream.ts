@@ -51,7 +51,8 @@ export class Upstream {
   #since: Instant;
   #attempt: Attempt | undefined;
   #timer: (() => void) | undefined;
-  #proof: () => void = () => {};
+  /** When it is to run. */
+  #due: Millis | undefined;
   #connects = 0;
 
   constructor(options: UpstreamOptions, ports: Ports, handlers: UpstreamHandlers) {
@@ -76,7 +77,6 @@ export class Upstream {
   }
 
   #end(error: VpndError): void {
-    this.#proof();
     this.#input({ kind: 'stop', error });
     this.#waiters.settle(error);
   }
@@ -86,20 +86,15 @@ export class Upstream {
     this.#input({ kind: 'redial' });
   }
 
-  /** Dial anew unless the stream is up and shows within `limit` that it is alive. */
-  prove(limit: Millis): void {
-    const { clock } = this.#ports;
-    const asked = clock.monotonic();
-    const attempt = this.#attempt;
-    if (this.#link.kind !== 'up') {
-      this.redial();
-      return;
-    }
-    attempt?.session?.ping();
-    this.#proof();
-    this.#proof = clock.after(limit, () => {
-      if (this.#attempt === attempt && this.#link.kind === 'up' && this.#link.lastHeard <= asked) this.redial();
-    });
+  /** This machine slept, as another stream noticed: dial anew at once. */
+  wake(): void {
+    this.#due = undefined;
+    this.#input({ kind: 'woke' });
+  }
+
+  /** Beside the regular ones: a connection that a NAT has forgotten shows it as soon as something is sent. */
+  ping(): void {
+    this.#attempt?.session?.ping();
   }
 
   status(): UpstreamStatus {
@@ -168,16 +163,25 @@ export class Upstream {
   #arm(): void {
     this.#timer?.();
     this.#timer = undefined;
+    this.#due = undefined;
     const deadline = nextDeadline(this.#link);
     if (deadline === undefined) return;
     const now = this.#ports.clock.monotonic();
-    const expected = Math.max(now, Math.min(deadline, now + LOOK_INTERVAL));
-    this.#timer = this.#ports.clock.after(ms(expected - now), () => {
-      const late = this.#ports.clock.monotonic() - expected;
-      const woke = late > STOPPED_LIMIT;
-      this.#input({ kind: woke ? 'woke' : 'tick' });
-      if (woke) this.#guard('waking', () => this.#handlers.woke?.());
+    this.#due = ms(Math.max(now, Math.min(deadline, now + LOOK_INTERVAL)));
+    this.#timer = this.#ports.clock.after(ms(this.#due - now), () => {
+      if (!this.#woke()) this.#input({ kind: 'tick' });
     });
+  }
+
+  /**
+   * Whether the timer is so late that the machine must have been stopped; the link is told then. What had arrived before
+   * it stopped may be read before the timer runs, and would pass for a sign of life.
+   */
+  #woke(): boolean {
+    if (this.#due === undefined || this.#ports.clock.monotonic() - this.#due <= STOPPED_LIMIT) return false;
+    this.wake();
+    this.#guard('waking', () => this.#handlers.woke?.());
+    return true;
   }
 
   #run(effect: LinkEffect): void {
@@ -208,6 +212,7 @@ export class Upstream {
   }
 
   #dialed(attempt: Attempt, { stream, challenge, serverKeyHash }: DialedStream): void {
+    this.#woke();
     if (this.#attempt !== attempt) {
       stream.end();
       return;
@@ -236,9 +241,11 @@ export class Upstream {
     stream.send(request);
     stream.listen({
       message: (message) => {
+        this.#woke();
         if (this.#attempt === attempt) this.#message(attempt, stream, message);
       },
       ended: (end) => {
+        this.#woke();
         if (this.#attempt === attempt) this.#lost(end);
       },
     });

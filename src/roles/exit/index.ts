@@ -1,9 +1,10 @@
 import type { ExitConfig } from '../../config/types.js';
 import { newCommand } from '../../core/commands.js';
 import { CommandExecutor } from '../../core/executor.js';
+import { sleep } from '../../core/ports/clock.js';
 import type { SessionRecord } from '../../core/ports/store.js';
 import { NO_LOAD } from '../../model/directory.js';
-import { type PeerId, shortId } from '../../model/ids.js';
+import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
 import { ms, seconds } from '../../model/time.js';
 import { Changes } from '../common/changes.js';
@@ -21,14 +22,17 @@ import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { exitProjection } from './projection.js';
 import { exitSessions } from './status.js';
 import { anchorsOf, UplinkCheck } from './uplink-check.js';
+import { WayKeeper } from './way-keeper.js';
 import { WayOpener } from './way-opener.js';
 
 const PLAN_FACT = 'address-plan';
 const COUNT_EVERY = seconds(5);
+/** A supernode's relay ports take packets from an address that was vouched for a moment later. */
+const RELAYS_FOLLOW = ms(250);
 
 /**
- * An exit: a stream up to a supernode, and to a second one while that owns sessions here too; one WireGuard device, one peer on it per session. Rejects with what enrolment
- * or the data plane rejects with; the kernel is as it was then.
+ * An exit: a stream up to a supernode, and to a second one while that owns sessions here too; one WireGuard device, one
+ * peer on it per session. Rejects with what enrolment or the data plane rejects with; the kernel is as it was then.
  */
 export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys: NodeKeys): Promise<RunningRole> {
   const { log, dataplane, store, metrics } = ports;
@@ -39,44 +43,45 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
   const ipv6 = config.ipv6 === 'on' || (config.ipv6 === 'auto' && (await dataplane.uplinks()).ipv6);
   let plan = store.facts.get<AddressPlan>(PLAN_FACT);
 
-  const opener = new WayOpener({
-    ...ports,
-    observe: () => dataplane.observePeers(),
-    reproject: (session, change) => executor.reproject(session, change),
-  });
+  const reproject = (session: SessionId, change: () => void) => executor.reproject(session, change);
+  const observe = () => dataplane.observePeers();
+  const opener = new WayOpener({ ...ports, observe, reproject });
+  const keeper = new WayKeeper({ log, reproject });
   const erasing = new Erasing(ports);
   const preshared = new PresharedKeys({
     ...ports,
     pq: config.pq,
     exitKey: keys.wireguard.publicKey,
     sessions: () => executor.sessions(),
-    observe: () => dataplane.observePeers(),
-    reproject: (session, change) => executor.reproject(session, change),
+    observe,
+    reproject,
     erase: () => erasing.soon(),
   });
   const executor: CommandExecutor = new CommandExecutor(
     { ...ports, ledger: store.ledger },
     opener.around(
       preshared.around(
-        exitProjection({
-          config,
-          keys,
-          statements: ports.statements,
-          clock: ports.clock,
-          ipv6,
-          plan: () => plan,
-          ended: (session, why) => {
-            const owner = store.ledger.session(session)?.owner;
-            const line = owner === undefined ? member.main() : member.lineTo(owner);
-            line?.upstream.tell({ kind: 'session-closed', session, reason: why });
-            history.record(
-              'session-closed',
-              why === 'expired' ? 'nobody renewed its lease' : 'its supernode has closed it',
-              session,
-            );
-            changes.notify();
-          },
-        }),
+        keeper.around(
+          exitProjection({
+            config,
+            keys,
+            statements: ports.statements,
+            clock: ports.clock,
+            ipv6,
+            plan: () => plan,
+            ended: (session, why) => {
+              const owner = store.ledger.session(session)?.owner;
+              const line = owner === undefined ? member.main() : member.lineTo(owner);
+              line?.upstream.tell({ kind: 'session-closed', session, reason: why });
+              history.record(
+                'session-closed',
+                why === 'expired' ? 'nobody renewed its lease' : 'its supernode has closed it',
+                session,
+              );
+              changes.notify();
+            },
+          }),
+        ),
       ),
     ),
   );
@@ -100,8 +105,9 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       load: () => ({ ...NO_LOAD, sessions: executor.sessions().length, sessionCapacity: config.sessionCapacity }),
     },
     {
-      up: async (welcome) => {
+      up: async (welcome, supervisor) => {
         uplink.connected();
+        void speakUp(supervisor);
         const next = welcome.addressPlan;
         if (next === undefined || JSON.stringify(next) === JSON.stringify(plan)) return;
         plan = next;
@@ -119,7 +125,10 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
         return done;
       },
       revoked: () => leaveBanned(),
-      networkChanged: () => uplink.lookNow(),
+      networkChanged: () => {
+        uplink.lookNow();
+        void keeper.speakUp(executor.sessions());
+      },
       changed: () => {
         arrived();
         changes.notify();
@@ -198,6 +207,15 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
           log.warn('a session of a banned supernode is still there', { session_id: session, err }),
         );
     }
+  }
+
+  /** The way to it may be another one than before, which its relay ports learn from a packet, once it is vouched for. */
+  async function speakUp(supervisor: PeerId | undefined): Promise<void> {
+    const sessions = () => executor.sessions().filter((one) => one.owner === supervisor);
+    if (supervisor === undefined || sessions().length === 0) return;
+    await member.lineTo(supervisor)?.vouch();
+    await sleep(ports.clock, RELAYS_FOLLOW);
+    await keeper.speakUp(sessions());
   }
 
   function count(): void {

@@ -2,6 +2,7 @@ import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { SessionRecord } from '../../core/ports/store.js';
 import type { SessionStatusSchema } from '../../gen/vpnd/v1/admin_pb.js';
 import type { PeerObservation } from '../../model/dataplane.js';
+import { wirePath } from '../common/status.js';
 
 /** An exit's sessions for `vpnd status`: what the ledger has, with what WireGuard has counted. */
 export function exitSessions(
@@ -13,6 +14,9 @@ export function exitSessions(
     record.desired.flatMap((desired) => {
       if (desired.kind !== 'setup-exit') return [];
       const seen = byKey.get(desired.clientKey);
+      const update = record.desired.find((one) => one.kind === 'relay-update');
+      // A relay's; a client's own address is nobody's to read here.
+      const endpoint = update?.path === 'direct' ? undefined : (update ?? desired).endpoint;
       return [
         {
           sessionId: record.session,
@@ -25,7 +29,8 @@ export function exitSessions(
           leaseUntilMs: BigInt(record.leaseUntil),
           presharedKey: desired.preshared === undefined ? '' : 'ML-KEM-768',
           presharedSinceMs: BigInt(desired.preshared?.since ?? 0),
-          ...(desired.endpoint === undefined ? {} : { endpoint: desired.endpoint }),
+          ...(update === undefined ? {} : { path: wirePath(update.path) }),
+          ...(endpoint === undefined ? {} : { endpoint }),
         },
       ];
     }),

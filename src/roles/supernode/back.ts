@@ -78,6 +78,10 @@ export class BackSessions {
     return this.#book.countAt(exit);
   }
 
+  has(session: SessionId): boolean {
+    return this.#book.get(session) !== undefined;
+  }
+
   all(): readonly BackSession[] {
     return this.#book.all();
   }

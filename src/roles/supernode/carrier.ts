@@ -1,61 +1,28 @@
 import type { Projection } from '../../core/executor.js';
-import type { Clock } from '../../core/ports/clock.js';
-import type { DataPlane } from '../../core/ports/dataplane.js';
 import type { Log } from '../../core/ports/log.js';
 import type { SessionRecord } from '../../core/ports/store.js';
-import type { UdpSocket, UdpSockets } from '../../core/ports/udp-sockets.js';
 import { RateLimiter } from '../../core/rate-limit.js';
-import { TokenBucket } from '../../core/token-bucket.js';
-import { type Endpoint, familyOf, type IpAddress, type Port, sameEndpoint } from '../../model/address.js';
+import type { Endpoint, Port } from '../../model/address.js';
 import type { Bytes } from '../../model/bytes.js';
-import type { RelaySetup } from '../../model/command.js';
 import type { Unit } from '../../model/dataplane.js';
 import { toVpndError } from '../../model/errors.js';
 import type { PeerId, SessionId } from '../../model/ids.js';
-import type { ControlMessage } from '../../model/messages.js';
-import { type Millis, ms, seconds } from '../../model/time.js';
-import { DatagramBatch } from '../common/datagram-batch.js';
+import { type Millis, seconds } from '../../model/time.js';
+import { Carried, type CarriedDeps, type Ways } from './carried.js';
+import { type Budget, CARRIER_LIMITS, type CarrierLimits, newBudget } from './carrier-limits.js';
 
-/** What sessions inside streams may take of this process, which has everybody's streams to look after. */
-export interface CarrierLimits {
-  /** Sessions carried at once. */
-  readonly sessions: number;
-  /** Of one client, each way. */
-  readonly packetsPerSecond: number;
-  readonly bytesPerSecond: number;
-  /** All of them together are allowed so many clients' worth. */
-  readonly shares: number;
-}
-
-/** 80 Mbit/s for one, which takes a third of a core. */
-export const CARRIER_LIMITS: CarrierLimits = {
-  sessions: 64,
-  packetsPerSecond: 10_000,
-  bytesPerSecond: 10_000_000,
-  shares: 2,
-};
-
-export interface CarrierDeps {
-  readonly clock: Clock;
+export interface CarrierDeps extends Omit<CarriedDeps, 'ways' | 'allowsDown'> {
   readonly log: Log;
-  readonly udpSockets: UdpSockets;
-  readonly dataplane: Pick<DataPlane, 'observeRelays'>;
   /** Whose session it is, and the relay port that faces its client. */
   readonly front: (session: SessionId) => { readonly client: PeerId; readonly port: Port | undefined } | undefined;
   /** What is in force. */
   readonly record: (session: SessionId) => SessionRecord | undefined;
   /** Runs `change`, and makes the kernel follow what the session's units are then. */
   readonly reproject: (session: SessionId, change: () => void) => Promise<void>;
-  /** As `ControlStream.offer`, by peer. */
-  readonly offer: (client: PeerId, message: ControlMessage) => boolean;
   readonly limits?: Partial<CarrierLimits>;
 }
 
-/** Datagrams kept while a session's sockets are opened: WireGuard repeats a handshake only after five seconds. */
-const FIRST_PACKETS = 16;
 const LOOK: Millis = seconds(1);
-/** UDP counts as back once the client has used nothing else for this long. */
-const SETTLED: Millis = seconds(1);
 /** Keepalives come every 25 s: a client silent for this long uses the session no more, or another way. */
 const SILENT: Millis = seconds(120);
 
@@ -83,7 +50,7 @@ export class Carrier {
 
   constructor(private readonly deps: CarrierDeps) {
     this.#limits = { ...CARRIER_LIMITS, ...deps.limits };
-    this.#total = this.#newBudget(this.#limits.shares);
+    this.#total = newBudget(this.#limits, this.#limits.shares, deps.clock);
     // Each switch costs the kernel two transactions.
     this.#switches = new RateLimiter({ perMinute: 12, burst: 6, maxKeys: 4_096 }, deps.clock);
     this.#refusals = new RateLimiter({ perMinute: 1, burst: 1, maxKeys: 1 }, deps.clock);
@@ -145,7 +112,8 @@ export class Carrier {
       return undefined;
     }
     if (!this.#switches.allow(client)) return undefined;
-    const carried = new Carried(session, client, this.deps, {
+    const carried = new Carried(session, client, {
+      ...this.deps,
       ways: () => this.#waysOf(session),
       allowsDown: (packet) => this.#budgetOf(client).down.allows(packet) && this.#total.down.allows(packet),
     });
@@ -215,14 +183,9 @@ export class Carrier {
   #budgetOf(client: PeerId): Budget {
     const known = this.#budgets.get(client);
     if (known !== undefined) return known;
-    const budget = this.#newBudget(1);
+    const budget = newBudget(this.#limits, 1, this.deps.clock);
     this.#budgets.set(client, budget);
     return budget;
-  }
-
-  #newBudget(shares: number): Budget {
-    const { clock } = this.deps;
-    return { up: new Allowance(this.#limits, shares, clock), down: new Allowance(this.#limits, shares, clock) };
   }
 
   /** The session's relay ports as they are in force; undefined where it has none. */
@@ -250,168 +213,4 @@ export function withoutCarried(projection: Projection, carrier: Pick<Carrier, 'c
         return learned === undefined || !unit.vouched.includes(learned.ip) ? [unit] : [{ ...unit, learned }];
       }),
   };
-}
-
-/** The relay port that faces the client, and where it leads: to another machine, or out of a port that faces the exit. */
-type Ways =
-  | { readonly front: RelaySetup; readonly hop: Endpoint; readonly back: undefined }
-  | { readonly front: RelaySetup; readonly hop: undefined; readonly back: RelaySetup };
-
-interface Budget {
-  readonly up: Allowance;
-  readonly down: Allowance;
-}
-
-/**
- * A fraction of a second's worth may come at once. With more, TCP inside the tunnel would find no limit for as long as it
- * lasts, lose hundreds of datagrams in a row then, and stand still for seconds.
- */
-const BURST_S = 1 / 8;
-
-class Allowance {
-  readonly #packets: TokenBucket;
-  readonly #bytes: TokenBucket;
-
-  constructor({ packetsPerSecond, bytesPerSecond }: CarrierLimits, shares: number, clock: Clock) {
-    const bucket = (perSecond: number) => new TokenBucket({ perSecond, burst: perSecond * BURST_S }, clock);
-    this.#packets = bucket(packetsPerSecond * shares);
-    this.#bytes = bucket(bytesPerSecond * shares);
-  }
-
-  allows(packet: Bytes): boolean {
-    return this.#packets.take(1) && this.#bytes.take(packet.length);
-  }
-}
-
-interface CarriedDeps {
-  /** Asked for with every packet: a renewal may name another hop, and other addresses that count. */
-  readonly ways: () => Ways | undefined;
-  readonly allowsDown: (packet: Bytes) => boolean;
-}
-
-/** One session in this process's hands. */
-class Carried {
-  /** The kernel has given its ports up. */
-  inHand = false;
-  leaving = false;
-  #front: UdpSocket | undefined;
-  #back: UdpSocket | undefined;
-  #closed = false;
-  #isOpen = false;
-  #waiting: Bytes[] = [];
-  /** Where the client's last datagram came from. */
-  #client: 'stream' | Endpoint = 'stream';
-  /** The exit behind its NAT, where this supernode is the exit's, too. */
-  #exit: Endpoint | undefined;
-  #lastByStream: Millis;
-  #last: Millis;
-  readonly #batch: DatagramBatch;
-
-  constructor(
-    readonly session: SessionId,
-    readonly client: PeerId,
-    private readonly deps: Pick<CarrierDeps, 'clock' | 'udpSockets' | 'dataplane' | 'offer' | 'log'>,
-    private readonly own: CarriedDeps,
-  ) {
-    this.#lastByStream = deps.clock.monotonic();
-    this.#last = this.#lastByStream;
-    this.#batch = new DatagramBatch(deps.clock, (packets) => {
-      deps.offer(client, { kind: 'datagrams', session, packets });
-    });
-  }
-
-  get usesUdp(): boolean {
-    return this.#client !== 'stream' && this.deps.clock.monotonic() - this.#lastByStream >= SETTLED;
-  }
-
-  get silentFor(): Millis {
-    return ms(this.deps.clock.monotonic() - this.#last);
-  }
-
-  /** What was learned, by relay port. */
-  learned(): ReadonlyMap<Port, Endpoint> {
-    const ways = this.own.ways();
-    const found = new Map<Port, Endpoint>();
-    if (ways !== undefined && this.#client !== 'stream') found.set(ways.front.port, this.#client);
-    if (ways?.back !== undefined && this.#exit !== undefined) found.set(ways.back.port, this.#exit);
-    return found;
-  }
-
-  /** While the kernel still has the ports, its rules take their packets before these sockets see any. */
-  async bind(ways: Ways): Promise<void> {
-    this.#front = await this.#bind(ways.front, (packet, from) => this.#atFront(packet, from));
-    if (ways.back === undefined) return;
-    const { port } = ways.back;
-    this.#exit = (await this.deps.dataplane.observeRelays()).find((one) => one.port === port)?.learned;
-    this.#back = await this.#bind(ways.back, (packet, from) => this.#atBack(packet, from));
-  }
-
-  opened(): void {
-    this.#isOpen = true;
-    for (const packet of this.#waiting.splice(0)) this.fromClient(packet);
-  }
-
-  close(): void {
-    this.#closed = true;
-    this.#isOpen = false;
-    this.#waiting = [];
-    this.#batch.clear();
-    this.#front?.close();
-    this.#back?.close();
-  }
-
-  heardByStream(): void {
-    this.#client = 'stream';
-    this.#lastByStream = this.deps.clock.monotonic();
-    this.#last = this.#lastByStream;
-  }
-
-  /** To the exit, by the way that the relay port would take. */
-  fromClient(packet: Bytes): void {
-    if (!this.#isOpen) {
-      if (!this.#closed && this.#waiting.length < FIRST_PACKETS) this.#waiting.push(packet);
-      return;
-    }
-    const ways = this.own.ways();
-    if (ways?.hop !== undefined) this.#front?.send(packet, ways.hop);
-    else if (this.#exit !== undefined) this.#back?.send(packet, this.#exit);
-  }
-
-  /** Exactly what the kernel's relay takes: the next hop's endpoint, and addresses that were vouched for. */
-  #atFront(packet: Bytes, from: Endpoint): void {
-    const ways = this.own.ways();
-    if (ways?.hop !== undefined && sameEndpoint(from, ways.hop)) this.#toClient(packet);
-    else if (ways?.front.vouched.includes(from.ip)) {
-      this.#client = from;
-      this.#last = this.deps.clock.monotonic();
-      this.fromClient(packet);
-    }
-  }
-
-  #atBack(packet: Bytes, from: Endpoint): void {
-    if (!this.own.ways()?.back?.vouched.includes(from.ip)) return;
-    this.#exit = from;
-    this.#toClient(packet);
-  }
-
-  #toClient(packet: Bytes): void {
-    if (!this.#isOpen || !this.own.allowsDown(packet)) return;
-    if (this.#client === 'stream') this.#batch.add(packet);
-    else this.#front?.send(packet, this.#client);
-  }
-
-  async #bind(
-    { localIp, port }: RelaySetup,
-    listener: (packet: Bytes, from: Endpoint) => void,
-  ): Promise<UdpSocket | undefined> {
-    const at = (ip: IpAddress) => this.deps.udpSockets.bind({ ip, port }, listener);
-    const socket = await at(localIp).catch((thrown: unknown) => {
-      if (toVpndError(thrown).code !== 'dataplane') throw thrown;
-      // Behind a provider's one-to-one NAT no interface has the public address.
-      return at((familyOf(localIp) === 4 ? '0.0.0.0' : '::') as IpAddress);
-    });
-    // The session ended meanwhile.
-    if (this.#closed) socket.close();
-    return socket;
-  }
 }

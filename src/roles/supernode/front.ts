@@ -6,9 +6,9 @@ import type { Log } from '../../core/ports/log.js';
 import type { Metrics } from '../../core/ports/metrics.js';
 import type { Random } from '../../core/ports/random.js';
 import type { FactStore } from '../../core/ports/store.js';
-import type { RankedExit, Ranking } from '../../core/ranking.js';
+import type { Ranking } from '../../core/ranking.js';
 import { KeyedQueue } from '../../core/serial.js';
-import { familyOf, type IpAddress, type Port } from '../../model/address.js';
+import type { IpAddress, Port } from '../../model/address.js';
 import type { Bytes } from '../../model/bytes.js';
 import type { CommandDone, Desired } from '../../model/command.js';
 import type { RelayObservation } from '../../model/dataplane.js';
@@ -28,8 +28,9 @@ import type { ExitRequest, SessionGrant } from '../../model/session.js';
 import { type Instant, type Millis, minutes, plus, seconds, since } from '../../model/time.js';
 import type { ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
 import { toldAbroad } from '../../transport/streams/refusal.js';
-import { FrontBook, type FrontSession, GRANTED, hopOf } from './front-book.js';
+import { FrontBook, type FrontSession } from './front-book.js';
 import { FrontMoves } from './front-moves.js';
+import { FrontOpening } from './front-opening.js';
 import { PathKeeper } from './front-path.js';
 import { FrontRelay } from './front-relay.js';
 import { nothingFits } from './no-exit.js';
@@ -77,12 +78,12 @@ const AWAY_LIMIT: Millis = minutes(5);
 const SWEEP: Millis = seconds(15);
 /** How long a rollback may hold up the next candidate; a supernode that stays silent is told in the background. */
 const ROLLBACK_PATIENCE: Millis = seconds(1);
-const KEEPALIVE_S = 25;
 
 /** Sessions of this supernode's clients: asked for, renewed, moved along with the client's address, closed. */
 export class FrontSessions {
   readonly #book: FrontBook;
   readonly #relay: FrontRelay;
+  readonly #opening: FrontOpening;
   readonly #paths: PathKeeper;
   readonly #queue = new KeyedQueue<SessionId>();
   readonly #startedAt: Instant;
@@ -92,6 +93,7 @@ export class FrontSessions {
     this.#startedAt = deps.clock.now();
     this.#book = new FrontBook(deps);
     this.#relay = new FrontRelay(deps, this.#book);
+    this.#opening = new FrontOpening(deps, this.#book, this.#relay);
     this.#paths = new PathKeeper(
       { ...deps, inTurn: (session, task) => this.#queue.run(session, task) },
       this.#book,
@@ -156,7 +158,7 @@ export class FrontSessions {
     for (const candidate of ranking.ranked.slice(0, ATTEMPTS)) {
       try {
         const session = newSessionId(this.deps.random);
-        const opening = () => this.#open(session, peer, request, candidate);
+        const opening = () => this.#opening.open(session, peer, request, candidate);
         const grant = await this.#queue.run(session, opening).catch(async (thrown: unknown) => {
           const undone = this.#close(session, peer.id, 'could not be set up', { silent: true });
           await atMost(this.deps.clock, ROLLBACK_PATIENCE, undone);
@@ -254,74 +256,6 @@ export class FrontSessions {
   expired(session: SessionId): void {
     const one = this.#book.get(session);
     if (one !== undefined) void this.#close(session, one.client, 'its lease ran out');
-  }
-
-  /** What a failure leaves behind, `#close` takes away. */
-  async #open(
-    session: SessionId,
-    peer: ConnectedPeer,
-    request: ExitRequest,
-    candidate: RankedExit,
-  ): Promise<SessionGrant> {
-    const { deps } = this;
-    const now = deps.clock.now();
-    const { exit, path } = candidate;
-    const inner = this.#book.takeAddresses();
-    if (inner === undefined)
-      throw new VpndError('no-addresses', 'this supernode has no inner address left', { retryable: true });
-    const port = path === 'direct' ? undefined : this.#book.takePort();
-    if (path !== 'direct' && port === undefined) {
-      this.#book.give(inner, port);
-      throw new VpndError('no-ports', 'every relay port of this supernode is taken', { retryable: true });
-    }
-    const family = exit.egress && exit.publicEndpoint !== undefined ? familyOf(exit.publicEndpoint.ip) : exit.family;
-    const lease = deps.config.lease;
-    const one: FrontSession = {
-      session,
-      client: peer.id,
-      clientKey: request.sessionKey,
-      exit: exit.id,
-      supernode: exit.supernode,
-      path,
-      privacy: request.privacy,
-      way: GRANTED,
-      inner,
-      port,
-      localIp: port === undefined ? undefined : deps.config.relayIps.find((ip) => familyOf(ip) === family),
-      next: undefined,
-      generation: 1,
-      leaseUntil: plus(now, lease),
-      openedAt: now,
-      established: false,
-    };
-    // On record before anything is built: a crash half-way leaves something to close, not something forgotten.
-    try {
-      this.#book.save(one);
-    } catch (thrown) {
-      this.#book.give(inner, port);
-      throw thrown;
-    }
-    const opened = await deps.openAt(exit.supernode, this.#relay.openRequest(one, request.kemKey, lease));
-    const hop = hopOf(one);
-    if (hop !== undefined) {
-      const relayed = { ...one, next: this.#relay.nextOf(one, opened.endpoint) };
-      await this.#relay.order(relayed, peer, lease);
-      this.#book.save(relayed);
-    }
-    return {
-      session,
-      generation: one.generation,
-      lease,
-      endpoint: hop ?? opened.endpoint,
-      keepalive: KEEPALIVE_S,
-      path,
-      via: path === 'direct' ? [] : path === 'relay' ? [deps.self] : [deps.self, exit.supernode],
-      offer: opened.offer,
-      exitMembership: opened.exitMembership,
-      exitRegion: exit.region,
-      exitCountry: exit.country,
-      reasons: candidate.reasons,
-    };
   }
 
   /** Extend the lease along the whole path, and vouch for the address the client has now. */

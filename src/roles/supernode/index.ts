@@ -7,7 +7,7 @@ import type { DrainProgressSchema, DrainRequest } from '../../gen/vpnd/v1/admin_
 import type { Desired } from '../../model/command.js';
 import { NO_LOAD, type SupernodeInfo } from '../../model/directory.js';
 import { VpndError } from '../../model/errors.js';
-import type { PeerId, SessionId } from '../../model/ids.js';
+import type { SessionId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
 import { err, ok } from '../../model/result.js';
 import { type Millis, ms, seconds } from '../../model/time.js';
@@ -23,6 +23,7 @@ import { adopted, reconcileRegularly } from '../common/reconciler.js';
 import { Retention } from '../common/retention.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { BackSessions, RelayPorts } from './back.js';
+import { callsOf } from './calls.js';
 import { Carrier, withoutCarried } from './carrier.js';
 import { Drain } from './drain.js';
 import { ExitBook } from './exits.js';
@@ -356,32 +357,7 @@ export async function startSupernode(
     ca: member.ca,
     identity: () => member.tlsIdentity(),
     control: (accepted) => streams.accept(accepted),
-    unary: {
-      requestExitPeer: async (request, { certified }) => {
-        mustBeSupernode(certified);
-        if (drain.draining) throw drain.refusal();
-        return { exits: exits.fitting(request) };
-      },
-      openSession: async (request, { certified }) => {
-        const origin = mustBeSupernode(certified);
-        // Those that are here are renewed until they have gone.
-        if (drain.draining && !back.all().some((one) => one.session === request.session)) throw drain.refusal();
-        const opened = await back.open(origin, request);
-        history.record('session-opened', 'at an exit here', request.session);
-        return opened;
-      },
-      updateSession: (request, { certified }) => back.update(mustBeSupernode(certified), request),
-      closeSession: async (request, { certified }) => {
-        const isOpen = executor.session(request.session) !== undefined;
-        await back.close(mustBeSupernode(certified), request);
-        if (isOpen) history.record('session-closed', 'at an exit here', request.session);
-        return {};
-      },
-      moveSessions: async (request, { certified }) => {
-        moves.asked(mustBeSupernode(certified), request);
-        return {};
-      },
-    },
+    unary: callsOf({ callerOf: (certified) => shuttingOut.caller(certified), back, exits, moves, drain, history }),
   }).catch(async (thrown: unknown) => {
     await probes?.close();
     throw thrown;
@@ -398,7 +374,8 @@ export async function startSupernode(
 
   return {
     local: {
-      status: () => supernodeStatus({ config, ports, member, streams, front, back, relayPorts, plan, server, drain }),
+      status: () =>
+        supernodeStatus({ config, ports, member, streams, front, back, relayPorts, plan, server, drain, carrier }),
       statusChanged: (signal) => changes.next(signal),
       ...history.local,
       drain: (request, signal) => drainFor(request, signal),
@@ -518,11 +495,6 @@ export async function startSupernode(
     back.sweep(clock.now());
     metrics.relaySessions.set(executor.sessions().length);
     metrics.sessions.set(front.all().length);
-  }
-
-  /** Only base's own certificates name a supernode, so that a certified caller is one. */
-  function mustBeSupernode(certified: PeerId | undefined): PeerId {
-    return shuttingOut.caller(certified);
   }
 }
 

@@ -15,6 +15,8 @@ const REGION_FRESH: Millis = seconds(15);
 /** At most so many supernodes are asked for candidates at once. */
 const ASK_AT_MOST = 8;
 const ASK_TIMEOUT: Millis = ms(1500);
+/** One that said nothing is not asked for its exits again so soon. */
+const SILENT_FOR: Millis = seconds(10);
 /** Once one has answered, the others get this long: nobody waits for a dead one. */
 const GRACE: Millis = ms(250);
 const CALL_TIMEOUT: Millis = seconds(25);
@@ -46,6 +48,8 @@ export class Mesh {
   readonly #regions = new Map<string, { readonly at: Instant; readonly answer: RequestExitRegionResponse }>();
   /** Those that answered `draining`, and when. */
   readonly #refused = new Map<PeerId, Instant>();
+  /** Supernodes that did not answer lately: whoever asks again after a failure is not made to wait for them again. */
+  readonly #silent = new Map<PeerId, Millis>();
   #baseSilentAt: Instant | undefined;
 
   constructor(private readonly deps: MeshDeps) {
@@ -138,7 +142,9 @@ export class Mesh {
   }
 
   async #ask(serving: readonly SupernodeInfo[], request: RequestExitPeerRequest): Promise<ExitCandidate[]> {
-    const others = serving.filter((one) => one.id !== this.deps.self).slice(0, ASK_AT_MOST);
+    const now = this.deps.clock.monotonic();
+    const isSilent = (id: PeerId) => now - (this.#silent.get(id) ?? Number.NEGATIVE_INFINITY) < SILENT_FOR;
+    const others = serving.filter(({ id }) => id !== this.deps.self && !isSilent(id)).slice(0, ASK_AT_MOST);
     const found: ExitCandidate[] = [];
     await firstsWithGrace(
       this.deps.clock,
@@ -151,6 +157,9 @@ export class Mesh {
           found.push(...exits.filter((exit) => exit.supernode === one.id));
         } catch (thrown) {
           const error = toVpndError(thrown);
+          if (error.code === 'timeout' || error.code === 'unreachable') {
+            this.#silent.set(one.id, this.deps.clock.monotonic());
+          }
           this.deps.log.info('a supernode did not answer for its exits', {
             supernode_id: shortId(one.id),
             code: error.code,

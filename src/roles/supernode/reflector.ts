@@ -1,7 +1,7 @@
 import type { Clock } from '../../core/ports/clock.js';
 import type { Crypto } from '../../core/ports/crypto.js';
 import { parseProbeQuestion, probeAnswer, vouchInput } from '../../core/probe.js';
-import { limitKey, RateLimiter } from '../../core/rate-limit.js';
+import { limitKey, type RateLimit, RateLimiter } from '../../core/rate-limit.js';
 import type { Endpoint, IpAddress } from '../../model/address.js';
 import type { Bytes } from '../../model/bytes.js';
 import { keyOf, type PeerId } from '../../model/ids.js';
@@ -12,6 +12,13 @@ import type { ConnectedPeer, StreamManager } from '../../transport/stream-manage
  * the last few networks that changed under the stream. Lower ones were seen, or might have been: they are refused.
  */
 const WINDOW = 16;
+
+const STRANGERS: RateLimit = { perMinute: 120, burst: 30, maxKeys: 65_536 };
+/**
+ * A carrier's NAT has many peers behind one address, and to a peer an unanswered vouch means that UDP is blocked. So
+ * each has a limit of its own there, and what all of them may cost in signatures is a fiftieth of a core.
+ */
+const VOUCHES_PER_ADDRESS: RateLimit = { perMinute: 12_000, burst: 1_000, maxKeys: 65_536 };
 
 export interface ReflectorDeps {
   readonly clock: Clock;
@@ -27,17 +34,24 @@ export interface ReflectorDeps {
  */
 export class Reflector {
   readonly #limiter: RateLimiter;
+  readonly #vouchLimiter: RateLimiter;
+  readonly #peerLimiter: RateLimiter;
   /** Per stream (a ConnectedPeer lives as long as its stream): counters within the window, each for one address. */
   readonly #vouched = new WeakMap<ConnectedPeer, Map<number, IpAddress>>();
 
   constructor(private readonly deps: ReflectorDeps) {
-    this.#limiter = new RateLimiter({ perMinute: 120, burst: 30, maxKeys: 65_536 }, deps.clock);
+    this.#limiter = new RateLimiter(STRANGERS, deps.clock);
+    this.#vouchLimiter = new RateLimiter(VOUCHES_PER_ADDRESS, deps.clock);
+    this.#peerLimiter = new RateLimiter(STRANGERS, deps.clock);
   }
 
   answer(question: Bytes, from: Endpoint): Bytes | undefined {
     const parsed = parseProbeQuestion(question);
-    if (parsed === undefined || !this.#limiter.allow(limitKey(from.ip))) return undefined;
-    if (parsed.kind === 'vouch' && !this.#vouch(parsed, from)) return undefined;
+    if (parsed === undefined) return undefined;
+    const address = limitKey(from.ip);
+    if (parsed.kind === 'plain') return this.#limiter.allow(address) ? probeAnswer(parsed.nonce, from) : undefined;
+    if (!this.#vouchLimiter.allow(address) || !this.#peerLimiter.allow(`${address} ${parsed.peer}`)) return undefined;
+    if (!this.#vouch(parsed, from)) return undefined;
     return probeAnswer(parsed.nonce, from);
   }
 

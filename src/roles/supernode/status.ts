@@ -9,6 +9,7 @@ import type { Member } from '../common/member.js';
 import { nodeStatus, type StatusInit, wirePath, wireRole } from '../common/status.js';
 import type { ForwardingPorts } from '../ports.js';
 import type { BackSessions, RelayPorts } from './back.js';
+import type { Carrier } from './carrier.js';
 import type { Drain } from './drain.js';
 import { type FrontSessions, pathOf } from './front.js';
 
@@ -22,6 +23,7 @@ export interface SupernodeView {
   readonly relayPorts: RelayPorts;
   readonly plan: AddressPlan | undefined;
   readonly server: Server;
+  readonly carrier: Pick<Carrier, 'count'>;
   readonly drain: Drain;
 }
 
@@ -54,8 +56,9 @@ export async function supernodeStatus(view: SupernodeView): Promise<StatusInit> 
       }),
     ),
     facts: {
-      listening: formatHostPort(view.server.address),
+      listening: [view.server.address, ...config.listenAlso].map(formatHostPort).join(' '),
       relay_ports: `${config.relayPorts.from}-${config.relayPorts.to}, ${relayPorts.taken} in use`,
+      inside_streams: `${view.carrier.count} sessions of clients without UDP`,
       draining: draining ? 'yes' : 'no',
       egress: config.egress ? 'on' : 'off',
       blocks: plan?.blocksIpv4.join(' ') ?? '',

@@ -4,6 +4,7 @@ import { VpndError } from '../../../src/model/errors.js';
 import { seconds } from '../../../src/model/time.js';
 import type { OverlayWorld } from '../overlay-world.js';
 import { seededRandom } from '../seeded-random.js';
+import { violations } from './invariants.js';
 import type { Machine } from './machine.js';
 import type { NatKind } from './nat.js';
 
@@ -30,6 +31,8 @@ export type Action =
   | 'no-udp'
   | 'vandal';
 
+/** Every daemon compares its kernel with what it should hold every thirty seconds. */
+const COMPARED = 31_000;
 const NATS: readonly NatKind[] = ['port-preserving', 'random', 'none'];
 
 /** Anything may happen at any time, by chance from a seed. */
@@ -40,6 +43,8 @@ export class Chaos {
   readonly #asking = new Map<string, object>();
   /** What is to be undone, by what it is. */
   readonly #faults = new Map<string, () => void>();
+  /** When a kernel last refused a change: it is compared again within half a minute. */
+  readonly #refused = new Map<string, number>();
   readonly #random;
   #moves = 0;
 
@@ -47,17 +52,27 @@ export class Chaos {
     private readonly world: OverlayWorld,
     seed: number,
     private readonly actions: readonly Action[],
-    /** Whom faults befall. */
-    private readonly victims: readonly string[] = world.all().map(({ name }) => name),
+    /** Regions that a client may ask for. */
+    private readonly regionsOf: (client: string) => readonly (string | undefined)[] = () => [undefined, 'eu', 'ap'],
   ) {
     this.#random = seededRandom(seed);
   }
 
   async step(): Promise<void> {
     const action = this.#any(this.actions);
-    const victim = this.#any(this.victims);
-    if (action !== undefined && victim !== undefined) await this.#act(action, this.world.node(victim));
+    const victim = this.#any(this.world.all());
+    if (action !== undefined && victim !== undefined) await this.#act(action, victim);
     await this.world.advance(this.chance(12) === 0 ? seconds(40) : this.chance(4_000));
+  }
+
+  /** What is wrong with the world that nobody's fault explains. */
+  wrong(): readonly string[] {
+    const since = this.world.clock.monotonic() - COMPARED;
+    const excused = [...this.#refused]
+      .filter(([, at]) => at > since)
+      .map(([name]) => `${name}: kernel and ledger differ`);
+    const found = violations(this.world.all()).filter((what) => !excused.some((one) => what.startsWith(one)));
+    return [...found, ...this.world.leaks];
   }
 
   /** Everything works again. */
@@ -113,6 +128,7 @@ export class Chaos {
         this.#note(`kernel of ${name} fails once`);
         machine.kernelFault = () => {
           machine.kernelFault = () => undefined;
+          this.#refused.set(name, world.clock.monotonic());
           return new VpndError('dataplane', 'the kernel said no');
         };
         return;
@@ -155,7 +171,7 @@ export class Chaos {
     const client = this.#any(free);
     if (client === undefined) return;
     const { name } = client;
-    const region = this.#any([undefined, 'eu', 'ap']);
+    const region = this.#any(this.regionsOf(name));
     this.#note(`${what} ${name} ${what === 'up' ? (region ?? 'anywhere') : ''}`);
     const asked = {};
     this.#asking.set(name, asked);

@@ -1,5 +1,6 @@
 import type { MemoryDataPlane } from '../../../dataplane/memory.js';
 import type { Clock } from '../../../src/core/ports/clock.js';
+import type { Random } from '../../../src/core/ports/random.js';
 import { type Endpoint, type IpAddress, type Port, sameEndpoint } from '../../../src/model/address.js';
 import type { DeviceUnit, FullTunnelUnit, RelayUnit, UnitId } from '../../../src/model/dataplane.js';
 import type { WireGuardPublicKey } from '../../../src/model/keys.js';
@@ -11,6 +12,7 @@ import { isWireGuard } from './wireguard-peer.js';
 
 export interface HostDeps {
   readonly clock: Clock;
+  readonly random: Random;
   readonly kernel: MemoryDataPlane;
   readonly ip: () => IpAddress;
   readonly publicKeyOf: (device: DeviceUnit) => WireGuardPublicKey;
@@ -40,9 +42,10 @@ export class Host {
   readonly sockets: MachineSockets;
 
   constructor(private readonly deps: HostDeps) {
-    const { clock, kernel, publicKeyOf, fresh, freePort } = deps;
+    const { clock, random, kernel, publicKeyOf, fresh, freePort } = deps;
     this.wireguard = new WireGuard({
       clock,
+      random,
       kernel,
       publicKeyOf,
       fresh,
@@ -51,10 +54,7 @@ export class Host {
       deliver: (device, inner) => this.#arrive(device, inner),
     });
     this.sockets = new MachineSockets({
-      carry: (from, to, bytes) => {
-        const own = isLoopback(to.ip) ? from.ip : deps.ip();
-        this.#leave({ ip: own, port: from.port }, to, payloadOf(bytes));
-      },
+      carry: (from, to, bytes) => this.#leave({ ip: deps.ip(), port: from.port }, to, payloadOf(bytes)),
     });
   }
 
@@ -133,7 +133,8 @@ export class Host {
 
   /** The kill switch knows no exception for WireGuard: its endpoint is exempt, or nothing leaves. */
   #leave(from: Endpoint, to: Endpoint, payload: Payload): void {
-    if (isLoopback(to.ip) || this.leavesBeside('udp', to)) this.deps.emit({ from, to, payload });
+    if (isLoopback(to.ip)) this.deps.emit({ from: { ip: to.ip, port: from.port }, to, payload });
+    else if (this.leavesBeside('udp', to)) this.deps.emit({ from, to, payload });
   }
 
   /** A packet comes out of a tunnel. */

@@ -1,6 +1,6 @@
 import type { SessionRecord } from '../../../src/core/ports/store.js';
 import type { Endpoint } from '../../../src/model/address.js';
-import type { Unit } from '../../../src/model/dataplane.js';
+import type { Unit, UnitId } from '../../../src/model/dataplane.js';
 import type { WireGuardPublicKey } from '../../../src/model/keys.js';
 import type { Machine } from './machine.js';
 
@@ -35,7 +35,10 @@ function kernelIsFoldOfLedger(machine: Machine): readonly string[] {
       switch (one.kind) {
         case 'relay-setup': {
           const { port, localIp, vouched, next } = one;
-          return vouched.length === 0 ? [] : [JSON.stringify(['relay', record.session, port, localIp, vouched, next])];
+          // Parked while the session goes direct, or in the daemon's hands while it goes inside its client's stream.
+          const carried = isCarried(machine, { ip: localIp, port });
+          if (vouched.length === 0 || carried) return [];
+          return [JSON.stringify(['relay', record.session, port, localIp, vouched, next])];
         }
         case 'setup-exit': {
           // RELAY_UPDATE changes it in two steps, and WireGuard roams in between.
@@ -62,6 +65,9 @@ function shown(unit: Unit): readonly string[] {
     return [JSON.stringify(['peer', unit.publicKey, unit.allowedIps[0], unit.endpoint])];
   return [];
 }
+
+const isCarried = ({ kernel, host }: Machine, at: Endpoint): boolean =>
+  kernel.unit(`relay/${at.port}` as UnitId) === undefined && host.sockets.has(at);
 
 const endpointOf = (machine: Machine, key: WireGuardPublicKey): Endpoint | undefined =>
   machine.kernel.units().flatMap((unit) => (unit.kind === 'peer' && unit.publicKey === key ? [unit.endpoint] : []))[0];

@@ -50,13 +50,21 @@ export const answerTo = (asked: Inner): Inner => ({
   destination: asked.source,
 });
 
-export const bytesOf = (payload: Payload): Bytes =>
-  payload.kind === 'bytes' ? payload.bytes : new TextEncoder().encode(JSON.stringify(payload));
+/** WireGuard's message types, and its shortest message: what carries datagrams may look at no more. */
+const TYPE = { initiation: 1, response: 2, data: 4 } as const;
+const HEADER = 4;
+const SHORTEST = 32;
+
+export function bytesOf(payload: Payload): Bytes {
+  if (payload.kind === 'bytes') return payload.bytes;
+  const inside = new TextEncoder().encode(JSON.stringify(payload).padEnd(SHORTEST - HEADER));
+  return Uint8Array.of(TYPE[payload.kind], 0, 0, 0, ...inside);
+}
 
 /** What was WireGuard's is WireGuard's again after its way through a socket. */
 export function payloadOf(bytes: Bytes): Payload {
   try {
-    const parsed: unknown = JSON.parse(new TextDecoder().decode(bytes));
+    const parsed: unknown = JSON.parse(new TextDecoder().decode(bytes.subarray(HEADER)));
     if (isWireGuard(parsed)) return parsed;
   } catch {
     // Somebody else's datagram.

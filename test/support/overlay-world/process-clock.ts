@@ -9,6 +9,8 @@ import type { VirtualClock } from '../virtual-clock.js';
 export class ProcessClock implements Clock {
   readonly #world: VirtualClock;
   readonly #late: (() => void)[] = [];
+  /** Tasks of the sleep that have not run since. */
+  #owed = 0;
   #state: 'running' | 'asleep' | 'dead' = 'running';
 
   constructor(world: VirtualClock) {
@@ -17,6 +19,10 @@ export class ProcessClock implements Clock {
 
   get alive(): boolean {
     return this.#state !== 'dead';
+  }
+
+  get running(): boolean {
+    return this.#state === 'running';
   }
 
   /** Whole milliseconds, as Date.now() gives. */
@@ -46,6 +52,13 @@ export class ProcessClock implements Clock {
     };
   }
 
+  /** Runs `task` now, or when the process runs again, after what came before it; never once it is dead. */
+  whenRunning(task: () => void): void {
+    if (this.#state === 'asleep') this.#late.push(task);
+    else if (this.#owed > 0) this.#owe(task);
+    else if (this.#state === 'running') task();
+  }
+
   sleep(): void {
     if (this.#state === 'running') this.#state = 'asleep';
   }
@@ -53,11 +66,21 @@ export class ProcessClock implements Clock {
   wake(): void {
     if (this.#state !== 'asleep') return;
     this.#state = 'running';
-    for (const task of this.#late.splice(0)) this.#world.after(0 as Millis, task);
+    for (const task of this.#late.splice(0)) this.#owe(task);
   }
 
   die(): void {
     this.#state = 'dead';
     this.#late.length = 0;
+  }
+
+  #owe(task: () => void): void {
+    this.#owed++;
+    this.#world.after(0 as Millis, () => {
+      this.#owed--;
+      // It may have been put to sleep again meanwhile.
+      if (this.#state === 'asleep') this.#late.push(task);
+      else if (this.#state === 'running') task();
+    });
   }
 }

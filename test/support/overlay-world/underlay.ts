@@ -56,6 +56,7 @@ export class Underlay {
     const random = this.deps.chance(`kernel of ${machine.name}`);
     return new Host({
       clock,
+      random,
       kernel: machine.kernel,
       ip: () => machine.publicIp,
       publicKeyOf: (device) => this.publicKeyOf(device),

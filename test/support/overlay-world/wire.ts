@@ -36,7 +36,9 @@ export class Wire {
     const { port } = datagram.from;
     const { to, payload } = datagram;
     if (isLoopback(to.ip)) {
-      clock.after(0 as Millis, () => from.awake && from.receive(datagram));
+      // Whatever address it was sent from: on the loopback it comes from the loopback.
+      const local = { ...datagram, from: { ip: to.ip, port } };
+      clock.after(0 as Millis, () => from.awake && from.receive(local));
       return;
     }
     const seen: Endpoint = { ip: from.publicIp, port: from.nat.outbound(port, to) };

@@ -1,4 +1,5 @@
 import type { Clock } from '../../../src/core/ports/clock.js';
+import type { Random } from '../../../src/core/ports/random.js';
 import { type Endpoint, sameEndpoint } from '../../../src/model/address.js';
 import type { PeerUnit } from '../../../src/model/dataplane.js';
 import type { WireGuardPublicKey } from '../../../src/model/keys.js';
@@ -9,6 +10,8 @@ import { type Datagram, INNER_BYTES, type Inner, type WireGuardMessage } from '.
 const REKEY_AFTER = 120_000;
 const REJECT_AFTER = 180_000;
 const REKEY_TIMEOUT = seconds(5);
+/** Retries are spread a little (Linux: a third of a second). */
+const JITTER = 333;
 const KEEPALIVE_TIMEOUT = seconds(10);
 const MOST_ATTEMPTS = 18;
 /** Packets that wait for a handshake. */
@@ -24,6 +27,7 @@ interface Keys {
 
 export interface PeerDeps {
   readonly clock: Clock;
+  readonly random: Random;
   /** Numbers that nobody else has. */
   readonly fresh: () => number;
   readonly send: (to: Endpoint, message: WireGuardMessage) => void;
@@ -154,7 +158,7 @@ export class WireGuardPeer {
     this.#attempts++;
     const { publicKey } = this.unit;
     this.#transmit({ kind: 'initiation', attempt: this.#attempt.id, from: this.own, to: publicKey }, HANDSHAKE_BYTES);
-    this.#after('retry', REKEY_TIMEOUT, () => {
+    this.#after('retry', ms(REKEY_TIMEOUT + this.deps.random.fraction() * JITTER), () => {
       if (this.#attempts <= MOST_ATTEMPTS) this.#initiate(true);
       else this.#queue.length = 0;
     });

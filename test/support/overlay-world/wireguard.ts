@@ -1,5 +1,6 @@
 import type { MemoryDataPlane } from '../../../dataplane/memory.js';
 import type { Clock } from '../../../src/core/ports/clock.js';
+import type { Random } from '../../../src/core/ports/random.js';
 import { cidrAddress, contains, type Endpoint, type IpAddress, type Port } from '../../../src/model/address.js';
 import type { DeviceUnit, InterfaceName, PeerUnit } from '../../../src/model/dataplane.js';
 import type { WireGuardPublicKey } from '../../../src/model/keys.js';
@@ -8,6 +9,7 @@ import { WireGuardPeer } from './wireguard-peer.js';
 
 export interface WireGuardDeps {
   readonly clock: Clock;
+  readonly random: Random;
   readonly kernel: MemoryDataPlane;
   readonly publicKeyOf: (device: DeviceUnit) => WireGuardPublicKey;
   readonly fresh: () => number;
@@ -126,9 +128,10 @@ export class WireGuard {
   }
 
   #peer(device: Device, unit: PeerUnit): WireGuardPeer {
-    const { clock, fresh, kernel } = this.deps;
+    const { clock, random, fresh, kernel } = this.deps;
     return new WireGuardPeer(device.publicKey, unit, {
       clock,
+      random,
       fresh,
       send: (to, message) => this.deps.send(device.port, to, message),
       deliver: (peer, inner) => {
