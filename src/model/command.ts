@@ -7,6 +7,9 @@ import type { InnerAddresses } from './offer.js';
 import type { Path } from './role.js';
 import type { Instant, Millis } from './time.js';
 
+/** Seconds; often enough for every home router: RFC 4787 REQ-5 allows UDP mappings to end after two minutes, many end sooner. */
+export const KEEPALIVE_S = 25;
+
 /** SETUP_EXIT: let one client key through, from one inner address. */
 export interface SetupExit {
   readonly kind: 'setup-exit';

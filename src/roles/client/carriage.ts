@@ -10,7 +10,7 @@ import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import type { Carrier, openCarrier } from './carrier.js';
 import { probeTunnel } from './monitor.js';
-import { type HeldTunnel, hasSession } from './tunnel.js';
+import { type HeldTunnel, hasSession, isInForce } from './tunnel.js';
 import type { Tunnels } from './tunnels.js';
 
 export type OpenCarrier = (options: Parameters<typeof openCarrier>[0]) => Promise<Carrier>;
@@ -92,8 +92,7 @@ export class Carriage {
   /** A tunnel is silent, and its supernode is not reached by UDP either. */
   async udpIsBlocked(session: SessionId): Promise<void> {
     const tunnel = this.deps.tunnels.withSession(session);
-    if (tunnel === undefined || tunnel.holds || tunnel.use === 'dead' || this.deps.pulse(tunnel.slot) === 'alive')
-      return;
+    if (tunnel === undefined || !isInForce(tunnel) || this.deps.pulse(tunnel.slot) === 'alive') return;
     const line = tunnel.held.supervisor && this.deps.lineTo(tunnel.held.supervisor);
     const facts = {
       way: 'udp',

@@ -19,7 +19,7 @@ import { BY_HAND, type Leaving, Rotation } from './rotation.js';
 import { Standby, type TunnelWish } from './standby.js';
 import { checkStep } from './steps.js';
 import { Survival } from './survival.js';
-import { type HeldTunnel, hasSession } from './tunnel.js';
+import { type HeldTunnel, hasSession, isInForce } from './tunnel.js';
 import type { Tunnels } from './tunnels.js';
 
 export interface ConnectionDeps {
@@ -194,8 +194,7 @@ export class Connection {
   /** Supernodes that own sessions of this client, the most important first. */
   homes(): readonly PeerId[] {
     const order = { active: 0, standby: 1, retiring: 2, dead: 3 } as const;
-    const tunnels = [...this.tunnels.held()].filter((one) => one.use !== 'dead' && !one.holds);
-    tunnels.sort((a, b) => order[a.use] - order[b.use]);
+    const tunnels = [...this.tunnels.inForce()].sort((a, b) => order[a.use] - order[b.use]);
     const all = [...this.#releases.awaited(), ...tunnels.flatMap(({ held }) => held.supervisor ?? [])];
     return [...new Set(all)];
   }
@@ -213,8 +212,8 @@ export class Connection {
   /** What a supervisor is to know of: another's session is none of its business. */
   digest(supervisor: PeerId | undefined): readonly SessionDigest[] {
     return this.tunnels
-      .held()
-      .filter((one) => one.held.supervisor === supervisor && one.use !== 'dead' && !one.holds)
+      .inForce()
+      .filter((one) => one.held.supervisor === supervisor)
       .map(({ held }) => ({ session: held.session, generation: held.generation }));
   }
 
@@ -264,7 +263,7 @@ export class Connection {
       this.#wish = undefined;
       this.keeper.record.forgetWish();
       const wasUp = this.tunnels.held().length > 0;
-      const sessions = this.tunnels.held().filter((one) => one.use !== 'dead' && !one.holds);
+      const sessions = this.tunnels.inForce();
       await this.keeper.closeAll();
       const released = await Promise.all(sessions.map(({ held }) => this.#releases.release(held, 'vpnd down')));
       this.#become('idle', undefined, 'vpnd down');
@@ -325,7 +324,7 @@ export class Connection {
     if (desired.kind !== 'relay-update' && desired.kind !== 'rotate-peer') {
       throw new VpndError('not-supported', `${desired.kind} is not for clients`);
     }
-    if (tunnel === undefined || tunnel.use === 'dead' || tunnel.holds) {
+    if (tunnel === undefined || !isInForce(tunnel)) {
       throw new VpndError('no-session', `session ${session} is not held here`);
     }
     if (command.generation < tunnel.held.generation) {
@@ -434,7 +433,7 @@ export class Connection {
   #disconnected(session: SessionId, reason: string): void {
     if (this.#releases.answered(session, reason)) return;
     const tunnel = this.tunnels.withSession(session);
-    if (tunnel === undefined || tunnel.holds || tunnel.use === 'dead') return;
+    if (tunnel === undefined || !isInForce(tunnel)) return;
     const why = new VpndError('exit-gone', `the supernode ended it: ${reason}`, { retryable: true });
     // A request under way hears of it by itself.
     if (tunnel.held.connectedAfter === undefined && this.#phase === 'requesting') return;

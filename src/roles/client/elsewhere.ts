@@ -19,6 +19,10 @@ export interface ElsewhereDeps {
   readonly open: (what: TunnelWish) => Promise<HeldTunnel>;
 }
 
+/** A line that is up, to another supernode than this one. */
+export const upElsewhere = (lines: readonly Line[], than: PeerId | undefined): Line | undefined =>
+  lines.find((one) => one.isUp() && one.supervisor() !== than);
+
 /** A line to another supernode than this one, brought up where it is not yet. Rejects with `unreachable`. */
 export async function lineElsewhere(
   { clock, lines, wantSecond }: Omit<ElsewhereDeps, 'open' | 'main'>,
@@ -28,7 +32,7 @@ export async function lineElsewhere(
   wantSecond(true);
   const until = clock.monotonic() + LIMIT;
   for (;;) {
-    const line = lines().find((one) => one.isUp() && one.supervisor() !== than);
+    const line = upElsewhere(lines(), than);
     if (line !== undefined) return line;
     if (clock.monotonic() >= until) {
       throw new VpndError('unreachable', 'no other supernode is reached', { retryable: true });

@@ -3,7 +3,7 @@ import type { Log } from '../../core/ports/log.js';
 import type { PeerObservation } from '../../model/dataplane.js';
 import { type Millis, ms, seconds, since } from '../../model/time.js';
 import type { Pulses } from './pulses.js';
-import type { HeldTunnel } from './tunnel.js';
+import { type HeldTunnel, isInForce } from './tunnel.js';
 import type { Tunnels } from './tunnels.js';
 
 /** WireGuard's keys have a life (REKEY_AFTER_TIME): with these ones nothing can come through before a handshake. */
@@ -54,13 +54,13 @@ export class Handshakes {
   async #again(tunnel: HeldTunnel, silentFor: Millis, anyway = false): Promise<void> {
     const { clock, log, tunnels, pulses } = this.deps;
     const { slot } = tunnel;
-    if (tunnel.use === 'dead' || tunnel.holds || pulses.quietFor(slot) <= silentFor) return;
+    if (!isInForce(tunnel) || pulses.quietFor(slot) <= silentFor) return;
     try {
       const seen = (await this.deps.observe()).get(slot);
       const ended = seen?.lastHandshake !== undefined && since(clock.now(), seen.lastHandshake) >= KEYS_END;
       if (!anyway && !ended) return;
       const now = tunnels.withSession(tunnel.held.session);
-      if (now === undefined || now.holds || now.use === 'dead' || pulses.quietFor(slot) <= silentFor) return;
+      if (now === undefined || !isInForce(now) || pulses.quietFor(slot) <= silentFor) return;
       await tunnels.remakePeer(now.slot);
       pulses.ask();
     } catch (err) {

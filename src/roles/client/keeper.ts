@@ -25,7 +25,7 @@ import { ClientRecord } from './record.js';
 import { Rekeying } from './rekey.js';
 import { Retirement } from './retirement.js';
 import type { TunnelWish } from './standby.js';
-import type { HeldTunnel } from './tunnel.js';
+import { type HeldTunnel, isInForce } from './tunnel.js';
 import { Tunnels } from './tunnels.js';
 
 /** A supernode that takes longer to accept a connection is no help in need. */
@@ -173,7 +173,7 @@ export class Keeper {
     this.retirement.forget(slot);
     this.carriage.close(slot);
     this.tunnels.drop(slot);
-    if (tunnel.held !== undefined && tunnel.use !== 'dead' && !tunnel.holds) {
+    if (isInForce(tunnel)) {
       const { session, supervisor } = tunnel.held;
       this.tell(supervisor, { kind: 'session-closed', session, reason });
     }

@@ -1,5 +1,5 @@
 import { sleep } from '../../core/ports/clock.js';
-import { familyOf } from '../../model/address.js';
+import { familyOf, sameEndpoint } from '../../model/address.js';
 import type { RelayUpdate } from '../../model/command.js';
 import { VpndError } from '../../model/errors.js';
 import type { EventCode } from '../../model/event.js';
@@ -163,7 +163,7 @@ export class Paths {
     text: string,
   ): Promise<void> {
     const { held } = tunnel;
-    const moved = held.endpoint.ip !== endpoint.ip || held.endpoint.port !== endpoint.port;
+    const moved = !sameEndpoint(held.endpoint, endpoint);
     if (!moved && held.path === path) return;
     this.deps.tunnels.put({
       ...tunnel,

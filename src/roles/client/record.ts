@@ -3,6 +3,7 @@ import type { FactStore } from '../../core/ports/store.js';
 import type { TunnelUse } from '../../model/dataplane.js';
 import type { ExitWish } from '../../model/session.js';
 import type { HeldSession } from './held-session.js';
+import { isInForce } from './tunnel.js';
 import type { Tunnels } from './tunnels.js';
 
 /** A tunnel as it stands on disk, so that a restarted daemon finds it again. */
@@ -45,11 +46,10 @@ export class ClientRecord {
 
   /** Throws VpndError `disk-full`. A tunnel that only holds traffic is on record as one whose lease is over. */
   keepTunnels(tunnels: Tunnels): void {
-    const recorded: RecordedTunnel[] = tunnels.held().map(({ slot, use, held, holds }) => ({
-      slot,
-      use,
-      held: holds || use === 'dead' ? { ...held, leaseUntil: held.openedAt } : held,
-    }));
+    const recorded: RecordedTunnel[] = tunnels.held().map((tunnel) => {
+      const { slot, use, held } = tunnel;
+      return { slot, use, held: isInForce(tunnel) ? held : { ...held, leaseUntil: held.openedAt } };
+    });
     if (recorded.length === 0) this.#forget(TUNNELS_FACT);
     else this.#put(TUNNELS_FACT, recorded);
     this.#forget(SESSION_FACT);

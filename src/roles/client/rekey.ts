@@ -9,7 +9,7 @@ import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import { checkRekeyed } from './held-session.js';
 import type { KemPairs } from './kem-pairs.js';
-import { type HeldTunnel, tunnelUnits } from './tunnel.js';
+import { type HeldTunnel, isInForce, tunnelUnits } from './tunnel.js';
 import type { Tunnels } from './tunnels.js';
 
 /** How old a pre-shared key gets. */
@@ -79,8 +79,9 @@ export class Rekeying {
     this.deps.pairs.prepare();
   }
 
-  #isDue({ held, holds, use }: HeldTunnel): boolean {
-    if (holds || use === 'dead' || use === 'retiring' || held.connectedAfter === undefined) return false;
+  #isDue(tunnel: HeldTunnel): boolean {
+    const { held, use } = tunnel;
+    if (!isInForce(tunnel) || use === 'retiring' || held.connectedAfter === undefined) return false;
     const { clock } = this.deps.ports;
     // Whoever says so again and again does not keep this machine busy.
     if (clock.monotonic() - (this.#askedAt.get(held.session) ?? Number.NEGATIVE_INFINITY) < LEAST_PAUSE) return false;

@@ -1,13 +1,12 @@
 import { type Instant, instantOf, type Millis, ms, seconds } from '../../model/time.js';
 import type { ForwardingPorts } from '../ports.js';
-import type { Tunnels } from './tunnels.js';
+import { SLOTS, type Tunnels } from './tunnels.js';
 
 /** How long connections that were open when another tunnel took over may go on over the old one. */
 export const RETIREMENT: Millis = seconds(120);
 /** A connection that has just begun may not be seen yet. */
 const LEAST: Millis = seconds(2);
 const LOOK_EVERY: Millis = seconds(2);
-const SLOTS = 3;
 
 interface Retiring {
   readonly began: Millis;

@@ -7,6 +7,7 @@ import type { ExitWish } from '../../model/session.js';
 import { type Millis, minutes, ms, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
+import { upElsewhere } from './elsewhere.js';
 import { probeTunnel } from './monitor.js';
 import type { Penalties } from './penalties.js';
 import type { Pulses } from './pulses.js';
@@ -169,7 +170,7 @@ export class Standby {
   }
 
   #elsewhere(than: PeerId | undefined): Line | undefined {
-    return this.deps.lines().find((line) => line.isUp() && line.supervisor() !== than);
+    return upElsewhere(this.deps.lines(), than);
   }
 
   #ready(tunnel: HeldTunnel): void {

@@ -251,9 +251,7 @@ export class Survival {
   /** Leases that ran out with nobody to renew them. Spares first: one that is over itself must not take over. */
   expire(): void {
     const now = this.deps.ports.clock.now();
-    const over = this.#tunnels
-      .held()
-      .filter(({ held, holds, use }) => !holds && use !== 'dead' && held.leaseUntil <= now);
+    const over = this.#tunnels.inForce().filter(({ held }) => held.leaseUntil <= now);
     for (const { slot, use } of over) if (use !== 'active') void this.deps.keeper.close(slot, 'its lease ran out');
     if (over.some(({ use }) => use === 'active')) {
       this.lose(new VpndError('no-session', 'its lease ran out with no supernode to renew it', { retryable: true }));

@@ -27,6 +27,10 @@ export interface Tunnel {
 export type HeldTunnel = Tunnel & { readonly held: HeldSession };
 export const hasSession = (tunnel: Tunnel): tunnel is HeldTunnel => tunnel.held !== undefined;
 
+/** Whether its session is there and may carry packets: it neither only holds traffic nor stands in a dead one's place. */
+export const isInForce = (tunnel: Tunnel): tunnel is HeldTunnel =>
+  hasSession(tunnel) && !tunnel.holds && tunnel.use !== 'dead';
+
 /** What a tunnel asks of the data plane. */
 export function tunnelUnits(tunnel: Tunnel, exempt: readonly Exemption[]): readonly Unit[] {
   const { device, keys, held } = tunnel;
@@ -35,7 +39,7 @@ export function tunnelUnits(tunnel: Tunnel, exempt: readonly Exemption[]): reado
     { kind: 'device', name: device, privateKey: keys.privateKey, listenPort: undefined, mtu: INNER_MTU, addresses },
   ];
   if (held === undefined) return units;
-  if (!tunnel.holds && tunnel.use !== 'dead') {
+  if (isInForce(tunnel)) {
     units.push({
       kind: 'peer',
       device,

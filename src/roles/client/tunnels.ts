@@ -7,10 +7,10 @@ import type { SessionId } from '../../model/ids.js';
 import type { WireGuardKeyPair } from '../../model/keys.js';
 import type { Exemption } from './exemptions.js';
 import { checkStep } from './steps.js';
-import { type HeldTunnel, hasSession, type Tunnel, tunnelUnits } from './tunnel.js';
+import { type HeldTunnel, hasSession, isInForce, type Tunnel, tunnelUnits } from './tunnel.js';
 
 /** The active one, its standby, and one that retires or is being made. */
-const SLOTS = 3;
+export const SLOTS = 3;
 
 /** Interface names are at most 15 characters long. */
 export const slotDevice = (base: InterfaceName, slot: number): InterfaceName =>
@@ -35,6 +35,10 @@ export class Tunnels {
 
   held(): readonly HeldTunnel[] {
     return this.all().filter(hasSession);
+  }
+
+  inForce(): readonly HeldTunnel[] {
+    return this.all().filter(isInForce);
   }
 
   get(slot: number): Tunnel | undefined {

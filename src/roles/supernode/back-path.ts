@@ -1,6 +1,6 @@
 import { newCommand } from '../../core/commands.js';
 import { type Endpoint, familyOf } from '../../model/address.js';
-import type { RelaySetup, RelayUpdate } from '../../model/command.js';
+import { KEEPALIVE_S, type RelaySetup, type RelayUpdate } from '../../model/command.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { UpdateSessionRequest, UpdateSessionResponse } from '../../model/messages.js';
@@ -9,9 +9,6 @@ import { type Millis, ms, since } from '../../model/time.js';
 import type { ConnectedPeer } from '../../transport/stream-manager.js';
 import type { BackDeps } from './back.js';
 import { type BackBook, type BackSession, type BackWay, RELAYED } from './back-book.js';
-
-/** Keeps the mapping open that the exit's own NAT has towards the client. */
-const KEEPALIVE_S = 25;
 
 /** The exit's end of a session's path: by the relay port, or to the client itself. Runs in the session's turn. */
 export class BackPath {
@@ -71,7 +68,7 @@ export class BackPath {
 
   /** A renewal brings no relay back that the direct path has made idle; its lease goes on all the same. */
   parkedOr(one: BackSession, relay: RelaySetup): RelaySetup {
-    return isParked(one) ? { ...relay, vouched: [] } : relay;
+    return isParked(one) ? parked(relay) : relay;
   }
 
   async #toDirect(one: BackSession, client: Endpoint | undefined): Promise<UpdateSessionResponse> {
@@ -102,7 +99,7 @@ export class BackPath {
     if (way.kind !== 'direct') throw new VpndError('no-path', 'this session is not direct');
     this.book.save({ ...one, way: { ...way, settled: true } });
     try {
-      await this.deps.order(one.session, this.#leaseOf(one), { ...relay, vouched: [] });
+      await this.deps.order(one.session, this.#leaseOf(one), parked(relay));
     } catch (thrown) {
       this.book.save({ ...one, way: { ...way, settled: false } });
       throw thrown;
@@ -143,6 +140,7 @@ export class BackPath {
 }
 
 const isParked = ({ way }: BackSession): boolean => way.kind === 'direct' && way.settled;
+const parked = (relay: RelaySetup): RelaySetup => ({ ...relay, vouched: [] });
 const untold = (way: BackWay): BackWay => ({ ...way, told: false });
 const exitGone = (exit: PeerId): VpndError =>
   new VpndError('exit-gone', `exit ${shortId(exit)} is not connected`, { retryable: true });

@@ -7,7 +7,14 @@ import type { Random } from '../../core/ports/random.js';
 import type { FactStore } from '../../core/ports/store.js';
 import { KeyedQueue } from '../../core/serial.js';
 import { type Endpoint, type Family, familyOf, type IpAddress, type Port } from '../../model/address.js';
-import type { CommandDone, Desired, RelayNext, RelaySetup, SetupExit } from '../../model/command.js';
+import {
+  type CommandDone,
+  type Desired,
+  KEEPALIVE_S,
+  type RelayNext,
+  type RelaySetup,
+  type SetupExit,
+} from '../../model/command.js';
 import type { RelayObservation } from '../../model/dataplane.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
@@ -54,8 +61,6 @@ export interface BackDeps {
   readonly keyLost?: (session: SessionId, origin: PeerId) => void;
 }
 
-/** Often enough for every home router: RFC 4787 REQ-5 allows UDP mappings to end after two minutes, many end sooner. */
-const KEEPALIVE_S = 25;
 const ROLLBACK_PATIENCE: Millis = seconds(1);
 
 /** Sessions at this supernode's exits. */

@@ -1,6 +1,6 @@
 import { newCommand } from '../../core/commands.js';
 import { type Endpoint, familyOf, type IpAddress } from '../../model/address.js';
-import type { RelayUpdate } from '../../model/command.js';
+import { KEEPALIVE_S, type RelayUpdate } from '../../model/command.js';
 import { type ErrorCode, toVpndError, VpndError } from '../../model/errors.js';
 import type { SessionId } from '../../model/ids.js';
 import type { UpdateSessionRequest } from '../../model/messages.js';
@@ -20,8 +20,6 @@ export type Tried =
   | { readonly kind: 'never' }
   /** Somebody may have moved who has not been moved back. */
   | { readonly kind: 'unsure' };
-
-const KEEPALIVE_S = 25;
 
 /** Refusals of the exit's supernode, or of the exit, that leave everything as it was. */
 const UNTOUCHED: readonly ErrorCode[] = ['no-path', 'no-session', 'exit-gone', 'draining', 'stale-generation'];

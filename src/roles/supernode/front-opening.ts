@@ -1,5 +1,6 @@
 import type { RankedExit } from '../../core/ranking.js';
 import { familyOf } from '../../model/address.js';
+import { KEEPALIVE_S } from '../../model/command.js';
 import { VpndError } from '../../model/errors.js';
 import type { SessionId } from '../../model/ids.js';
 import type { ExitRequest, SessionGrant } from '../../model/session.js';
@@ -8,8 +9,6 @@ import type { ConnectedPeer } from '../../transport/stream-manager.js';
 import type { FrontDeps } from './front.js';
 import { type FrontBook, type FrontSession, GRANTED, hopOf } from './front-book.js';
 import type { FrontRelay } from './front-relay.js';
-
-const KEEPALIVE_S = 25;
 
 /** How a session comes to be, with one candidate: addresses and port, the exit's side, our own relay, the grant. */
 export class FrontOpening {
