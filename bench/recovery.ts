@@ -46,6 +46,7 @@ const names = process.argv.slice(2);
 const unknown = names.filter((name) => !EVENTS.some((event) => event.name === name));
 if (unknown.length > 0 || !Number.isInteger(asked) || asked < 1) {
   console.error(`RUNS=<number> recovery.js [${EVENTS.map(({ name }) => name).join(' ')}]`);
+  // Nothing has been started that had to end first.
   process.exit(2);
 }
 

@@ -1,20 +1,10 @@
 import t from 'tap';
 import { Fleet, Pings, statusOf, Transfer, withStandby } from '../../chaos/overlay/index.js';
-import { activeOf, eventsOf, reaches, strangePackets } from '../support/fleet-checks.js';
+import { activeOf, eventsOf, reaches, strangePackets, TWO_EXITS_ABROAD } from '../support/fleet-checks.js';
 import { eventually, kernelResidue, wireGuardPeers } from '../support/overlay-checks.js';
 
 t.test('a client goes over to another exit, and nobody at the keyboard notices', async (t) => {
-  const fleet = await Fleet.start({
-    supernodes: [
-      { name: 'a', region: 'eu' },
-      { name: 'b', region: 'us' },
-    ],
-    exits: [
-      { name: 'x1', region: 'us' },
-      { name: 'x2', region: 'us' },
-    ],
-    clients: [{ name: 'c1', region: 'eu' }],
-  });
+  const fleet = await Fleet.start(TWO_EXITS_ABROAD);
   t.teardown(() => fleet.close());
   const client = fleet.node('c1');
   const [x1, x2] = ['x1', 'x2'].map((name) => fleet.home(name).publicIpv4) as [string, string];

@@ -1,21 +1,11 @@
 import t from 'tap';
 import { Fleet, freezeMachine, Pings, statusOf, thawMachine, withStandby } from '../../chaos/overlay/index.js';
-import { activeOf, pathOf, reaches, strangePackets } from '../support/fleet-checks.js';
+import { activeOf, pathOf, reaches, strangePackets, TWO_EXITS_ABROAD } from '../support/fleet-checks.js';
 import { eventually, kernelResidue, wireGuardPeers } from '../support/overlay-checks.js';
 
 /** The core of path, rotate and failover in one overlay: short enough for an emulated machine with kernel WireGuard. */
 t.test('another path, another exit, a frozen exit: traffic goes on', async (t) => {
-  const fleet = await Fleet.start({
-    supernodes: [
-      { name: 'a', region: 'eu' },
-      { name: 'b', region: 'us' },
-    ],
-    exits: [
-      { name: 'x1', region: 'us' },
-      { name: 'x2', region: 'us' },
-    ],
-    clients: [{ name: 'c1', region: 'eu' }],
-  });
+  const fleet = await Fleet.start(TWO_EXITS_ABROAD);
   t.teardown(() => fleet.close());
   const client = fleet.node('c1');
   const names = await fleet.names();

@@ -1,8 +1,21 @@
 import type { Capture } from '../../chaos/lab/index.js';
-import { activeSession, type Fleet, type OverlayNode } from '../../chaos/overlay/index.js';
+import { activeSession, type Fleet, type FleetOptions, type OverlayNode } from '../../chaos/overlay/index.js';
 import type { SessionStatus } from '../../src/gen/vpnd/v1/admin_pb.js';
 import { Path } from '../../src/gen/vpnd/v1/types_pb.js';
 import { eventually } from './overlay-checks.js';
+
+/** A client in one region, two exits in the other: whatever it uses goes over two relays at first. */
+export const TWO_EXITS_ABROAD: FleetOptions = {
+  supernodes: [
+    { name: 'a', region: 'eu' },
+    { name: 'b', region: 'us' },
+  ],
+  exits: [
+    { name: 'x1', region: 'us' },
+    { name: 'x2', region: 'us' },
+  ],
+  clients: [{ name: 'c1', region: 'eu' }],
+};
 
 /** The path of a client's active session as people say it; empty without one. */
 export async function pathOf(client: OverlayNode): Promise<string> {

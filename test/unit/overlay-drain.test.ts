@@ -1,34 +1,9 @@
-import { create } from '@bufbuild/protobuf';
 import t from 'tap';
-import { DrainRequestSchema } from '../../src/gen/vpnd/v1/admin_pb.js';
 import { toVpndError } from '../../src/model/errors.js';
 import { minutes, seconds } from '../../src/model/time.js';
+import { draining, inRegion, relayed, supervisor } from '../support/overlay-world/drain.js';
 import { violations } from '../support/overlay-world/invariants.js';
-import { type OverlayWorld, overlayWorld } from '../support/overlay-world.js';
-
-type Progress = { readonly sessions?: number; readonly done?: boolean; readonly timedOut?: boolean };
-
-/** Of their paths other tests tell: these stay on relays, which is where a supernode can be missed. */
-const relayed = (region: string, count: number) =>
-  inRegion(region, count).map((one) => ({ ...one, privacy: 'private' as const }));
-const inRegion = (region: string, count: number) => Array.from({ length: count }, () => ({ region }));
-
-/** `vpnd supernode drain`: what it has shown when it ends. */
-function draining(world: OverlayWorld, name: string, timeout = minutes(5)): Promise<readonly Progress[]> {
-  const { drain } = world.node(name).running.local;
-  if (drain === undefined) throw new Error(`${name} is no supernode`);
-  const request = create(DrainRequestSchema, { timeoutMs: BigInt(timeout) });
-  return (async () => {
-    const steps: Progress[] = [];
-    for await (const step of drain(request, new AbortController().signal)) steps.push(step as Progress);
-    return steps;
-  })();
-}
-
-const supervisor = async (world: OverlayWorld, name: string): Promise<string | undefined> => {
-  const id = (await world.upstream(name))?.supervisorId;
-  return world.of('supernode').find((one) => one.id === id)?.name;
-};
+import { overlayWorld } from '../support/overlay-world.js';
 
 t.test('a client’s supernode is drained: fifty sessions go elsewhere, and no packet is lost', async (t) => {
   const world = await overlayWorld({

@@ -1,8 +1,7 @@
 import t from 'tap';
 import { seconds } from '../../src/model/time.js';
+import { inRegion } from '../support/overlay-world/drain.js';
 import { overlayWorld } from '../support/overlay-world.js';
-
-const inRegion = (region: string, count: number) => Array.from({ length: count }, () => ({ region }));
 
 t.test(
   'an exit whose own internet is gone says so: its clients leave it, and nobody comes until it is back',
