@@ -127,7 +127,7 @@ export function renderRouting(
   }
   for (const unit of units) {
     if (unit.kind !== 'egress') continue;
-    for (const source of unit.sources) {
+    for (const source of unit.routes ?? unit.sources) {
       const destination = networkOf(source);
       route(unit, { family: familyOf(source), destination, table: 'main', metric: SOURCE_METRIC, device: unit.device });
     }

@@ -129,6 +129,9 @@ function checkEgress(unit: EgressUnit): void {
   for (const network of unit.sources) {
     if (!parseCidr(network).ok || prefixLength(network) === 0) refuse(unit, `source ${network}`);
   }
+  for (const network of unit.routes ?? []) {
+    if (!parseCidr(network).ok || prefixLength(network) === 0) refuse(unit, `route ${network}`);
+  }
   for (const ip of unit.gateways) checkAddress(unit, ip);
 }
 

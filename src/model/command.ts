@@ -21,6 +21,8 @@ export interface SetupExit {
   readonly keepalive: number;
   /** The client's ML-KEM-768 key; empty where it takes no part in it, or the pre-shared key stays as it is. */
   readonly kemKey: Bytes;
+  /** Which of its keys the exit has given the session, in its own ledger alone: never on the wire. */
+  readonly exitKey?: WireGuardPublicKey | undefined;
   /** What the exit has made of it, in its own ledger alone: never on the wire. */
   readonly preshared?: Preshared | undefined;
 }

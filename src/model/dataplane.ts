@@ -62,6 +62,8 @@ export interface EgressUnit {
   readonly kind: 'egress';
   readonly device: InterfaceName;
   readonly sources: readonly Cidr[];
+  /** What is routed to the device, where that is not `sources`: of two devices with one network each has a part of it. */
+  readonly routes?: readonly Cidr[] | undefined;
   /** Carry IPv6; where false, IPv6 from the device is refused with an ICMP error. */
   readonly ipv6: boolean;
   /** The gateway addresses, which the device itself answers on. */

@@ -236,7 +236,9 @@ export async function joinOverlay(
         role,
         region: membership.region,
         membership: () => enrolment.membership,
-        wireguardKey: self.wireguardKey,
+        get wireguardKey() {
+          return self.wireguardKey;
+        },
         capabilities: self.capabilities,
         sessions: self.sessions,
         ...(self.supernode && { supernode: self.supernode }),

@@ -34,7 +34,8 @@ export interface PresharedKeysDeps {
   readonly crypto: Pick<Crypto, 'kemEncapsulate' | 'kemKeyPair' | 'kemDecapsulate' | 'hkdfSha256' | 'sha256'>;
   readonly clock: Clock;
   readonly log: Log;
-  readonly exitKey: WireGuardPublicKey;
+  /** The key that the exit has given a session. */
+  readonly exitKey: (record: SessionRecord) => WireGuardPublicKey;
   readonly sessions: () => readonly SessionRecord[];
   readonly observe: () => Promise<readonly PeerObservation[]>;
   readonly reproject: (session: SessionId, change: () => void) => Promise<void>;
@@ -112,13 +113,15 @@ export class PresharedKeys {
     const preshared =
       desired.kemKey.length === 0 || this.deps.pq === 'off'
         ? standing && this.#narrowed(session, standing)
-        : this.#exchange(desired, session, standing);
+        : this.#exchange(desired, next, standing);
     return { ...next, desired: next.desired.map((one) => (one.kind === 'setup-exit' ? { ...one, preshared } : one)) };
   }
 
-  #exchange(setup: SetupExit, session: SessionId, standing: Preshared | undefined): Preshared {
-    const { crypto, clock, exitKey } = this.deps;
+  #exchange(setup: SetupExit, record: SessionRecord, standing: Preshared | undefined): Preshared {
+    const { crypto, clock } = this.deps;
+    const { session } = record;
     const { clientKey, kemKey } = setup;
+    const exitKey = this.deps.exitKey(record);
     const kemKeyHash = crypto.sha256(kemKey);
     if (standing !== undefined && equalConstantTime(kemKeyHash, standing.kemKeyHash)) {
       // Its answer got lost; the client is about to have it.

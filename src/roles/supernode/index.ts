@@ -125,7 +125,7 @@ export async function startSupernode(
     crypto,
     clock,
     log,
-    exitKey: keys.wireguard.publicKey,
+    exitKey: () => keys.wireguard.publicKey,
     sessions: () => executor.sessions(),
     observe: () => dataplane.observePeers(),
     reproject: (session, change) => executor.reproject(session, change),
