@@ -18,7 +18,7 @@ import type { Tunnels } from './tunnels.js';
 /** How long a standby waits for the second stream before it goes over the first. */
 const SECOND_LINE_PATIENCE: Millis = seconds(5);
 /** How soon a better one is looked for, where the standby shares its exit or its supernode with the active tunnel. */
-const BETTER_AFTER: Millis = seconds(40);
+const BETTER_AFTER: Millis = seconds(10);
 const BETTER_RARELY: Millis = minutes(10);
 const PROBE_LIMIT: Millis = seconds(1);
 

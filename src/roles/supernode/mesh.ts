@@ -143,16 +143,26 @@ export class Mesh {
 
   async #ask(serving: readonly SupernodeInfo[], request: RequestExitPeerRequest): Promise<ExitCandidate[]> {
     const now = this.deps.clock.monotonic();
-    const isSilent = (id: PeerId) => now - (this.#silent.get(id) ?? Number.NEGATIVE_INFINITY) < SILENT_FOR;
-    const others = serving.filter(({ id }) => id !== this.deps.self && !isSilent(id)).slice(0, ASK_AT_MOST);
+    const isSilent = ({ id }: SupernodeInfo) => now - (this.#silent.get(id) ?? Number.NEGATIVE_INFINITY) < SILENT_FOR;
+    const others = serving.filter(({ id }) => id !== this.deps.self);
+    const found = await this.#askThese(
+      others.filter((one) => !isSilent(one)),
+      request,
+    );
+    // Better to wait for one that may be back than to have no exit at all.
+    return found.length > 0 ? found : this.#askThese(others.filter(isSilent), request);
+  }
+
+  async #askThese(these: readonly SupernodeInfo[], request: RequestExitPeerRequest): Promise<ExitCandidate[]> {
     const found: ExitCandidate[] = [];
     await firstsWithGrace(
       this.deps.clock,
-      others.map(async (one) => {
+      these.slice(0, ASK_AT_MOST).map(async (one) => {
         const started = this.deps.clock.monotonic();
         try {
           const { exits } = await this.call(one.id, 'requestExitPeer', request, ASK_TIMEOUT);
           this.#measured(one.id, ms(this.deps.clock.monotonic() - started));
+          this.#silent.delete(one.id);
           // A supernode speaks for its own exits only.
           found.push(...exits.filter((exit) => exit.supernode === one.id));
         } catch (thrown) {

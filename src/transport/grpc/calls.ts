@@ -2,8 +2,9 @@ import { Client, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import type { AbortSignalLike } from '../../core/ports/clock.js';
 import type { DialTarget } from '../../core/ports/network.js';
 import { formatHostPort } from '../../model/address.js';
+import type { VpndError } from '../../model/errors.js';
 import type { UnaryCalls, UnaryName } from '../../model/messages.js';
-import type { Millis } from '../../model/time.js';
+import { type Millis, ms } from '../../model/time.js';
 import { UNARY } from '../codec/unary.js';
 import { describe, uriOf } from './certificates.js';
 import { abandoned, grpcTarget, pass } from './client.js';
@@ -15,10 +16,22 @@ interface Channel {
   readonly client: Client;
   readonly credentials: CheckingCredentials;
   active: number;
+  /** Something was answered over it: it was a connection that worked. */
+  answered: boolean;
   idle: NodeJS.Timeout | undefined;
 }
 
-/** Unary calls, over one connection per target while there are any. */
+interface CallOptions {
+  readonly timeout: Millis;
+  readonly signal?: AbortSignalLike;
+}
+
+/** What became of a connection that had answered before: its other end, or the network between, may have been away. */
+class ConnectionLost {
+  constructor(readonly error: VpndError) {}
+}
+
+/** Unary calls, over one connection per target while there are any. All of them may be made twice. */
 export class Calls {
   readonly #channels = new Map<string, Channel>();
   readonly #cancels = new Set<() => void>();
@@ -28,11 +41,31 @@ export class Calls {
     this.#keepalive = keepalive;
   }
 
-  call<M extends UnaryName>(
+  async call<M extends UnaryName>(
     target: DialTarget,
     name: M,
     request: UnaryCalls[M][0],
-    options: { readonly timeout: Millis; readonly signal?: AbortSignalLike },
+    options: CallOptions,
+  ): Promise<UnaryCalls[M][1]> {
+    const until = Date.now() + options.timeout;
+    try {
+      return await this.#once(target, name, request, options);
+    } catch (thrown) {
+      if (!(thrown instanceof ConnectionLost)) throw thrown;
+      // It says nothing about now: a new connection does.
+      const left = ms(until - Date.now());
+      if (left <= 0) throw thrown.error;
+      return this.#once(target, name, request, { ...options, timeout: left }).catch((again: unknown) => {
+        throw again instanceof ConnectionLost ? again.error : again;
+      });
+    }
+  }
+
+  #once<M extends UnaryName>(
+    target: DialTarget,
+    name: M,
+    request: UnaryCalls[M][0],
+    options: CallOptions,
   ): Promise<UnaryCalls[M][1]> {
     return new Promise((resolve, reject) => {
       const { signal } = options;
@@ -46,20 +79,22 @@ export class Calls {
       const answered = (error: ServiceError | null, response: Buffer | undefined) => {
         signal?.removeEventListener('abort', onAbort);
         this.#cancels.delete(onAbort);
-        // A channel that could not connect waits before it tries again; the next call should not wait with it.
-        if (error?.code === status.UNAVAILABLE && errorInTrailer(error.metadata) === undefined)
-          this.#drop(key, channel);
+        const unsaid = error !== null && errorInTrailer(error.metadata) === undefined;
+        const cut = unsaid && error.code === status.UNAVAILABLE;
+        const late = unsaid && error.code === status.DEADLINE_EXCEEDED;
+        // A channel that could not connect waits before it tries again, and one whose packets get lost waits ever longer:
+        // the next call should not wait with it.
+        if (cut || late) this.#drop(key, channel);
         this.#release(key, channel);
         if (signal?.aborted) return reject(abandoned(signal));
         if (error !== null) {
-          const late = error.code === status.DEADLINE_EXCEEDED && errorInTrailer(error.metadata) === undefined;
           const where = `${describe(target.expect)} at ${formatHostPort(target.address)}`;
-          return reject(
-            late
-              ? (channel.credentials.failure ?? timedOut(where, options.timeout))
-              : errorOfStatus(error, target, channel.credentials.failure),
-          );
+          const why = late
+            ? (channel.credentials.failure ?? timedOut(where, options.timeout))
+            : errorOfStatus(error, target, channel.credentials.failure);
+          return reject(cut && channel.answered ? new ConnectionLost(why) : why);
         }
+        channel.answered = true;
         const parsed = codec.response.decode(response ?? new Uint8Array());
         return parsed.ok ? resolve(parsed.value) : reject(parsed.error);
       };
@@ -90,7 +125,7 @@ export class Calls {
     if (channel === undefined) {
       const credentials = new CheckingCredentials(target, identity);
       const client = new Client(grpcTarget(target.address), credentials, channelOptions(this.#keepalive));
-      channel = { client, credentials, active: 0, idle: undefined };
+      channel = { client, credentials, active: 0, answered: false, idle: undefined };
       this.#channels.set(key, channel);
     }
     clearTimeout(channel.idle);
