@@ -32,6 +32,8 @@ export interface Standing {
 }
 
 const CALL_LIMIT_MS = 60_000;
+/** A client looks for a standby on another way after ten seconds, where its first one crosses the relay in use. */
+const SETTLING_MS = 30_000;
 /** Traffic before the event: what the longest gap is when nothing happens. */
 const QUIET_MS = 1500;
 
@@ -122,11 +124,15 @@ export class Bed {
     if (stance.path !== 'private' && now !== undefined && !wanted.includes(now.path)) {
       await api.setPath({ path: stance.path === 'direct' ? Path.DIRECT : Path.RELAY }, signal);
     }
-    const status = await statusOf(this.node(client), (seen) => {
+    const isReady = (seen: NodeStatus) => {
       const one = activeSession(seen);
       return isUp(one) && wanted.includes(one.path) && isUp(standbySession(seen));
-    });
-    return this.standing(status);
+    };
+    const first = await statusOf(this.node(client), isReady);
+    // As it is most of the time, not as it is in the moments after the fault before: what the last run has killed is back.
+    const isSettled = (seen: NodeStatus) => isReady(seen) && !standbySharesRelay(seen);
+    const settled = await statusOf(this.node(client), isSettled, SETTLING_MS).catch(() => first);
+    return this.standing(settled);
   }
 
   standing(status: NodeStatus): Standing {
@@ -179,4 +185,9 @@ export class Bed {
   async close(): Promise<void> {
     await this.fleet.close();
   }
+}
+
+function standbySharesRelay(status: NodeStatus): boolean {
+  const relay = activeSession(status)?.supernodeId ?? '';
+  return standbySession(status)?.via.includes(relay) === true;
 }

@@ -5,6 +5,8 @@ import { type BedEvent, recoveredAlways, recoveredWithin } from './event.js';
 /** What nobody asked for: exits and relays that die, stand still, or are cut off. */
 
 const WATCH_MS = 8000;
+/** Twice the time in which all but one of a hundred are to be back. */
+const EXIT_WATCH_MS = 5000;
 
 /** Something happens to the exit in use; `undo` brings it back for the next run. */
 function exitEvent(
@@ -21,7 +23,7 @@ function exitEvent(
     async once(bed) {
       const { exit } = await bed.ready(stance);
       bed.undo(() => undo(bed, bed.node(exit)));
-      return bed.measure(() => fault(bed, bed.node(exit)), { watchMs: WATCH_MS });
+      return bed.measure(() => fault(bed, bed.node(exit)), { watchMs: EXIT_WATCH_MS });
     },
   };
 }
@@ -60,6 +62,7 @@ export const exitCutOff: BedEvent = {
   name: 'exit-cut-off',
   title: 'exit reaches its supernode only, and answers probes',
   limits: [],
+  runs: (asked) => Math.min(asked, 10),
   async once(bed) {
     const { exit } = await bed.ready({ path: 'private' });
     const home = bed.fleet.home(exit);
