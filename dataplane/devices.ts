@@ -31,13 +31,13 @@ export interface PreparedDevice {
   readonly engine: Engine;
   /** What it holds, before the peers. */
   readonly state: DeviceState;
-  /** Key and port where they differ; belongs into the same write as the peers. */
-  readonly settings: Pick<DeviceChange, 'privateKey' | 'listenPort'>;
+  /** Key, port and mark where they differ; belongs into the same write as the peers. */
+  readonly settings: Pick<DeviceChange, 'privateKey' | 'listenPort' | 'mark'>;
   /** Lines for `ip -batch`: alias, MTU, addresses, up. */
   readonly lines: readonly string[];
 }
 
-const EMPTY: DeviceState = { privateKey: undefined, listenPort: 0, peers: new Map() };
+const EMPTY: DeviceState = { privateKey: undefined, listenPort: 0, mark: 0, peers: new Map() };
 
 /**
  * WireGuard interfaces of one owner, recognised by their alias, `vpnd:exit`. Userspace ones are run by wireguard-go,
@@ -122,6 +122,7 @@ export class Devices {
       settings: {
         ...(state.privateKey === unit.privateKey ? {} : { privateKey: unit.privateKey }),
         ...(unit.listenPort !== undefined && moves ? { listenPort: unit.listenPort } : {}),
+        ...((unit.mark ?? 0) === state.mark ? {} : { mark: unit.mark ?? 0 }),
       },
       lines: linkLines(unit, this.alias, created ? undefined : link),
     };

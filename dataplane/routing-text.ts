@@ -1,16 +1,23 @@
 import {
   type Cidr,
-  type cidrAddress,
+  cidrAddress,
   type Family,
   familyOf,
   hostCidr,
   nthAddress,
   prefixLength,
 } from '../src/model/address.js';
-import { type EgressUnit, type FullTunnelUnit, type UnitId, unitIdOf } from '../src/model/dataplane.js';
-import { LAN_IPV4, LAN_IPV6 } from './special-addresses.js';
+import {
+  type EgressUnit,
+  type FullTunnelUnit,
+  type KillSwitchUnit,
+  type UnitId,
+  unitIdOf,
+} from '../src/model/dataplane.js';
+import { EXCLUDED_MARK } from './kill-switch-text.js';
+import { LAN_DISCOVERY_IPV4, LAN_IPV4, LAN_IPV6 } from './special-addresses.js';
 
-export type RoutingUnit = EgressUnit | FullTunnelUnit;
+export type RoutingUnit = EgressUnit | FullTunnelUnit | KillSwitchUnit;
 
 /**
  * Rules and routes, as arguments of `ip rule` and `ip route`. They carry a protocol number of their own, so that after
@@ -19,14 +26,21 @@ export type RoutingUnit = EgressUnit | FullTunnelUnit;
  * A client's rules come before `main` (32766), whatever its table's number, and in this order:
  */
 export const PRIORITY = {
+  /** Programs outside the tunnels, by the mark of their packets. Where there is no way, they have none: not the tunnel. */
+  program: 6090,
+  noWayForProgram: 6091,
   /** Exact endpoints of supernodes and relays, which must not go through the tunnel that they carry. */
   exempt: 6100,
+  /** Leases of addresses are renewed with whoever gave them. */
+  dhcp: 6105,
   /** What is bound to a tunnel's inner address leaves by that tunnel or not at all, whichever is the default. */
   source: 6110,
+  /** Networks that are not to be reached by a tunnel. */
+  exclude: 6115,
   /**
-   * The LAN: private destinations that `main` has more than a default route for (the router, its resolver, printers)
-   * stay reachable, and an exit would not carry them anyway. Private only, and not all of `main`: routes that a DHCP
-   * server adds (option 121, TunnelVision) or a LAN that claims public addresses (TunnelCrack) must not win here.
+   * The LAN, where it is wanted: private destinations that `main` has more than a default route for (the router, printers).
+   * Private only, and not all of `main`: routes that a DHCP server adds (option 121, TunnelVision) or a LAN that claims
+   * public addresses (TunnelCrack) must not win here.
    */
   lan: 6120,
   /** Everything else: to the table of the active tunnel, or nowhere where there are tunnels and none is active. */
@@ -109,10 +123,8 @@ export function renderRouting(
   }
   for (const unit of tunnels) {
     for (const ip of unit.sources) rule(unit, familyOf(ip), PRIORITY.source, `from ${ip} lookup ${unit.table}`);
-    for (const network of [...LAN_IPV4, ...LAN_IPV6]) {
-      rule(unit, familyOf(network), PRIORITY.lan, `to ${network} lookup main suppress_prefixlength 0`);
-    }
   }
+  for (const unit of units) if (unit.kind === 'kill-switch') besideTunnels(unit, (...line) => rule(unit, ...line));
   const active = tunnels.find((unit) => unit.use === 'active');
   for (const unit of tunnels) {
     for (const family of [4, 6] as const) {
@@ -134,6 +146,30 @@ export function renderRouting(
   }
   return { rules, routes, owners };
 }
+
+/** What a kill switch lets out has to find its way. */
+function besideTunnels(
+  { lan, exclude }: KillSwitchUnit,
+  rule: (family: Family, priority: number, text: string) => void,
+): void {
+  const mark = `fwmark 0x${EXCLUDED_MARK.toString(16)}`;
+  for (const family of [4, 6] as const) {
+    rule(family, PRIORITY.program, `${mark} lookup main`);
+    rule(family, PRIORITY.noWayForProgram, `${mark} unreachable`);
+  }
+  rule(4, PRIORITY.dhcp, 'ipproto udp sport 68 dport 67 lookup main');
+  rule(6, PRIORITY.dhcp, 'ipproto udp sport 546 dport 547 lookup main');
+  for (const network of exclude) rule(familyOf(network), PRIORITY.exclude, `to ${named(network)} lookup main`);
+  if (!lan) return;
+  for (const network of [...LAN_IPV4, ...LAN_IPV6]) {
+    rule(familyOf(network), PRIORITY.lan, `to ${network} lookup main suppress_prefixlength 0`);
+  }
+  // Nothing but a default route leads to groups; a router hands none of these on.
+  for (const network of LAN_DISCOVERY_IPV4) rule(4, PRIORITY.lan, `to ${named(network)} lookup main`);
+}
+
+/** As `ip` shows it: a host is an address without a length. */
+const named = (network: Cidr): string => (network === hostCidr(cidrAddress(network)) ? cidrAddress(network) : network);
 
 /** A tunnel that moves between two ways needs both: packets come by either, and are checked for where they come from. */
 const pinned = ({ pin }: FullTunnelUnit): FullTunnelUnit['exempt'] =>

@@ -165,7 +165,9 @@ interface RuleJson {
   readonly srclen?: number;
   readonly dst?: string;
   readonly dstlen?: number;
+  readonly fwmark?: string;
   readonly ipproto?: string;
+  readonly sport?: number;
   readonly dport?: number;
   readonly action?: string;
   readonly table?: string;
@@ -181,7 +183,9 @@ export function parseRules(json: string, family: Family, protocol: number): Rule
     const words: string[] = [];
     if (rule.dst !== undefined) words.push('to', withLength(rule.dst, rule.dstlen));
     if (rule.src !== undefined && rule.src !== 'all') words.push('from', withLength(rule.src, rule.srclen));
+    if (rule.fwmark !== undefined) words.push('fwmark', rule.fwmark);
     if (rule.ipproto !== undefined) words.push('ipproto', rule.ipproto);
+    if (rule.sport !== undefined) words.push('sport', String(rule.sport));
     if (rule.dport !== undefined) words.push('dport', String(rule.dport));
     if (rule.action === undefined) words.push('lookup', rule.table ?? 'main');
     else words.push(rule.action);

@@ -19,7 +19,21 @@ export const NEVER_REACHED_IPV4 = cidrs(
   '224.0.0.0/4',
   '240.0.0.0/4',
 );
-export const NEVER_REACHED_IPV6 = cidrs('::/96', '::ffff:0:0/96', '64:ff9b::/96', 'fc00::/7', 'fe80::/10', 'ff00::/8');
+export const NEVER_REACHED_IPV6 = cidrs(
+  '::/96',
+  '::ffff:0:0/96',
+  '64:ff9b::/96',
+  'fc00::/7',
+  'fe80::/10',
+  'ff00::/8',
+  // Private IPv4 addresses may stand within these, for a translator or tunnel of the owner's to take out: translation of
+  // one's own (RFC 8215), Teredo and 6to4, which nobody needs any more (RFC 7526).
+  '64:ff9b:1::/48',
+  '2001::/32',
+  '2002::/16',
+  // Site-local, before there was fc00::/7 (RFC 3879).
+  'fec0::/10',
+);
 
 /** Never a host to relay to or from, whatever the deployment: packets there would reach this machine or nobody. */
 const NEVER_A_HOST = cidrs(
@@ -39,6 +53,11 @@ const NEVER_A_HOST = cidrs(
 /** Private ranges that a client's own LAN may lie in. */
 export const LAN_IPV4 = cidrs('10.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12', '192.168.0.0/16');
 export const LAN_IPV6 = cidrs('fc00::/7', 'fe80::/10');
+/** Groups in which machines of one LAN find each other (mDNS, SSDP, WS-Discovery), and its broadcast. */
+export const LAN_DISCOVERY_IPV4 = cidrs('224.0.0.0/24', '239.255.255.250/32', '255.255.255.255/32');
+export const LAN_DISCOVERY_IPV6 = cidrs('ff02::/16');
+/** Where a DHCP server can be: on the link, or a provider's (RFC 6598). One elsewhere is reached by broadcast again. */
+export const DHCP_SERVERS = [...LAN_IPV4, ...cidrs('100.64.0.0/10', '255.255.255.255/32')];
 
 const within = (ranges: readonly Cidr[], address: IpAddress): boolean => ranges.some((r) => contains(r, address));
 

@@ -45,6 +45,7 @@ export function renderUapi(change: DeviceChange): string {
   const lines = ['set=1'];
   if (change.privateKey !== undefined) lines.push(`private_key=${hexOf(change.privateKey)}`);
   if (change.listenPort !== undefined) lines.push(`listen_port=${change.listenPort}`);
+  if (change.mark !== undefined) lines.push(`fwmark=${change.mark}`);
   for (const key of change.remove) lines.push(`public_key=${hexOf(key)}`, 'remove=true');
   for (const peer of change.put) lines.push(...peerLines(peer));
   return `${lines.join('\n')}\n\n`;
@@ -72,6 +73,7 @@ function peerLines(peer: PeerChange): string[] {
 export function parseUapi(text: string): DeviceState {
   let privateKey: WireGuardPrivateKey | undefined;
   let listenPort = 0;
+  let mark = 0;
   let errno: string | undefined;
   const peers = new Map<WireGuardPublicKey, PeerState>();
   let peer: Draft | undefined;
@@ -90,7 +92,8 @@ export function parseUapi(text: string): DeviceState {
     } else if (peer === undefined) {
       if (key === 'private_key') privateKey = keyFrom(value) as string as WireGuardPrivateKey;
       else if (key === 'listen_port') listenPort = readCount(value, WHAT);
-      else if (key !== 'fwmark') throw strange(WHAT, line);
+      else if (key === 'fwmark') mark = readCount(value, WHAT);
+      else throw strange(WHAT, line);
     } else readPeerLine(peer, key, value);
   }
   finish();
@@ -98,7 +101,7 @@ export function parseUapi(text: string): DeviceState {
   if (errno === String(PORT_IN_USE))
     throw new VpndError('port-in-use', 'the WireGuard port is in use by another program');
   if (errno !== '0') throw new VpndError('dataplane', `${WHAT} refused the configuration: errno ${errno}`);
-  return { privateKey, listenPort, peers };
+  return { privateKey, listenPort, mark, peers };
 }
 
 interface Draft {

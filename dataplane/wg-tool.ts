@@ -81,8 +81,9 @@ export function moveArguments({ publicKey, endpoint, keepalive, punch }: PeerCha
  */
 export function renderConf(change: DeviceChange, state: Pick<DeviceState, 'peers'>): string {
   const lines: string[] = [];
-  if (change.privateKey !== undefined || change.listenPort !== undefined) {
+  if (change.privateKey !== undefined || change.listenPort !== undefined || change.mark !== undefined) {
     lines.push('[Interface]');
+    if (change.mark !== undefined) lines.push(`FwMark = ${change.mark === 0 ? 'off' : change.mark}`);
     if (change.privateKey !== undefined) lines.push(`PrivateKey = ${change.privateKey}`);
     if (change.listenPort !== undefined) lines.push(`ListenPort = ${change.listenPort}`);
   }
@@ -107,13 +108,18 @@ export function parseDump(text: string): DeviceState {
   const [first, ...rest] = text.split('\n').filter((line) => line !== '');
   const head = first?.split('\t');
   if (head === undefined || head.length !== 4) throw strange(WHAT, 'device');
-  const [key, , port] = head as [string, string, string, string];
+  const [key, , port, mark] = head as [string, string, string, string];
   const peers = new Map<WireGuardPublicKey, PeerState>();
   for (const line of rest) {
     const peer = parsePeer(line.split('\t'));
     peers.set(peer.publicKey, peer);
   }
-  return { privateKey: key === '(none)' ? undefined : privateKeyFrom(key), listenPort: listenPortFrom(port), peers };
+  return {
+    privateKey: key === '(none)' ? undefined : privateKeyFrom(key),
+    listenPort: listenPortFrom(port),
+    mark: markFrom(mark),
+    peers,
+  };
 }
 
 function parsePeer(fields: readonly string[]): PeerState {
@@ -147,6 +153,13 @@ function privateKeyFrom(text: string): WireGuardPrivateKey {
   const parsed = parseWireGuardPrivateKey(text);
   if (!parsed.ok) throw strange(WHAT, 'key');
   return parsed.value;
+}
+
+/** `off` or `0x51820`. */
+function markFrom(text: string): number {
+  if (text === 'off') return 0;
+  if (!/^0x[0-9a-f]{1,8}$/.test(text)) throw strange(WHAT, 'fwmark');
+  return Number(text);
 }
 
 function listenPortFrom(text: string): number {

@@ -17,6 +17,8 @@ export interface DeviceState {
   readonly privateKey: WireGuardPrivateKey | undefined;
   /** 0 before the device is up. */
   readonly listenPort: number;
+  /** Firewall mark of what it sends; 0 for none. */
+  readonly mark: number;
   readonly peers: ReadonlyMap<WireGuardPublicKey, PeerState>;
 }
 
@@ -36,6 +38,7 @@ export interface PeerState {
 export interface DeviceChange {
   readonly privateKey?: WireGuardPrivateKey;
   readonly listenPort?: number;
+  readonly mark?: number;
   readonly remove: readonly WireGuardPublicKey[];
   readonly put: readonly PeerChange[];
 }
@@ -58,7 +61,10 @@ export interface PeerChange {
 }
 
 export const isEmptyChange = (change: DeviceChange): boolean =>
-  change.privateKey === undefined && change.listenPort === undefined && change.put.length + change.remove.length === 0;
+  change.privateKey === undefined &&
+  change.listenPort === undefined &&
+  change.mark === undefined &&
+  change.put.length + change.remove.length === 0;
 
 /** Beyond this WireGuard refuses to use a session's keys (REJECT_AFTER_TIME, WireGuard paper, section 6.1). */
 const SESSION_LIFE = minutes(3);

@@ -145,7 +145,7 @@ const state: PeerState = {
   rxBytes: 0,
   txBytes: 0,
 };
-const holds: DeviceState = { privateKey: undefined, listenPort: 0, peers: new Map([[state.publicKey, state]]) };
+const holds: DeviceState = { privateKey: undefined, listenPort: 0, mark: 0, peers: new Map([[state.publicKey, state]]) };
 const now = instantOf(Date.UTC(2026, 0, 1));
 const plan = (more: object, before = peer('wg-a', 2, { endpoint: at('198.51.100.9', 5000) })) =>
   planPeer(peer('wg-a', 2, { presharedKey: state.presharedKey, keepalive: 25, ...more }), state, before, now);

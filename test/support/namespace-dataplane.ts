@@ -43,6 +43,9 @@ export async function openOnHost(host: Host, options: Options): Promise<HostedDa
     observePins: () => calls.call('observePins') as ReturnType<DataPlane['observePins']>,
     resetConnections: (from) => calls.call('resetConnections', from) as ReturnType<DataPlane['resetConnections']>,
     openConnections: (from) => calls.call('openConnections', from) as ReturnType<DataPlane['openConnections']>,
+    // These, too: nobody asks for them here.
+    lockedDown: () => false,
+    excludedPrograms: () => undefined,
     uplinks: () => calls.call('uplinks') as ReturnType<DataPlane['uplinks']>,
     inventory: () => calls.call('inventory') as ReturnType<DataPlane['inventory']>,
     async close() {
