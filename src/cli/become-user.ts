@@ -8,8 +8,10 @@ import type { DaemonConfig } from '../config/types.js';
 import { handOver, removeMade } from '../identity/state-owner.js';
 import { VpndError } from '../model/errors.js';
 import { type Account, accountFor } from './account.js';
-import { HANDOVER_VARIABLES, type Handover } from './handover.js';
+import { startDnsHelper } from './dns-helper.js';
+import { DNS_DESCRIPTOR, HANDOVER_VARIABLES, type Handover } from './handover.js';
 import type { Io } from './io.js';
+import { needsDnsHelper } from './open-dns.js';
 import { type Capability, capabilitiesFor, requireCapabilities } from './privileges.js';
 import { withoutSecrets } from './secret-arguments.js';
 
@@ -46,7 +48,8 @@ export async function becomeUser(config: DaemonConfig, io: Io, handover: Handove
     for (const line of given.left) io.err(`vpnd: not given to user ${account.name}: ${line}\n`);
     await requireReachable(drop, account, config);
     if (config.role !== 'base' && config.dataplane !== 'memory') await prepareWireGuard(config, account);
-    return await runInFront(drop, account, handover, () => removeMade(given.made));
+    const helped = needsDnsHelper(config) ? { ...handover, dnsHelper: DNS_DESCRIPTOR } : handover;
+    return await runInFront(drop, account, helped, () => removeMade(given.made));
   } catch (thrown) {
     removeMade(given.made);
     throw thrown;
@@ -123,8 +126,10 @@ function runInFront([setpriv, ...args]: Drop, account: Account, handover: Handov
     env: { ...Object.fromEntries(env), ...HANDOVER_VARIABLES },
     // A session of its own: Ctrl-C comes once, from here, and the daemon cannot type into root's terminal.
     detached: true,
-    stdio: ['ignore', 'inherit', 'inherit', 'pipe'],
+    stdio: ['ignore', 'inherit', 'inherit', 'pipe', ...(handover.dnsHelper === undefined ? [] : ['pipe' as const])],
   });
+  // Before root is given up, and once: a helper that is gone is not made again.
+  if (handover.dnsHelper !== undefined) startDnsHelper(setpriv, daemon.stdio[handover.dnsHelper] as Socket);
   let hasStarted = false;
   const channel = daemon.stdio[3] as Socket;
   channel.on('error', () => {});

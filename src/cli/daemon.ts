@@ -86,7 +86,7 @@ export function daemonCommand(program: Command, role: Role, io: Io, outcome: { s
       return;
     }
     const { runDaemon } = await import('./run-daemon.js');
-    await runDaemon(config, io, () => handed?.started());
+    await runDaemon(config, io, () => handed?.started(), handed?.dnsHelper);
   });
   return command;
 }

@@ -10,10 +10,14 @@ export interface Handover {
   readonly files: Readonly<Record<string, ReadResult>>;
   /** Values of the secret options, by name, wherever they came from. */
   readonly secrets: Readonly<Record<string, string>>;
+  /** The descriptor of a socket to the process that sets this machine's resolver, where there is one. */
+  readonly dnsHelper?: number;
 }
 
 export type ReadResult = { readonly text: string } | { readonly errno: string };
 
+/** Where a socket to the process that sets the resolver belongs in the successor's `stdio`. */
+export const DNS_DESCRIPTOR = 4;
 /** Names the descriptor; gone from the environment before anything else looks at it. */
 const VARIABLE = 'VPND_HANDOVER';
 const DESCRIPTOR = 3;

@@ -30,6 +30,7 @@ import { udpSockets } from '../transport/udp-sockets.js';
 import type { Io } from './io.js';
 import { keepAudit } from './keep-audit.js';
 import { type Lifecycle, lifecycle, type StopReport, watchSignals } from './lifecycle.js';
+import { openDns } from './open-dns.js';
 import { requireCapabilities } from './privileges.js';
 import {
   type ForwardingConfig,
@@ -43,9 +44,14 @@ import { softwareVersion } from './version.js';
 
 /**
  * Runs a daemon in the foreground until a signal stops it. Rejects with what kept it from starting; `hasStarted` is called
- * when nothing did.
+ * when nothing did. `dnsHelper` is a descriptor, of a socket to the process that sets this machine's resolver.
  */
-export async function runDaemon(config: DaemonConfig, io: Io, hasStarted: () => void = () => {}): Promise<void> {
+export async function runDaemon(
+  config: DaemonConfig,
+  io: Io,
+  hasStarted: () => void = () => {},
+  dnsHelper?: number,
+): Promise<void> {
   await requireCapabilities(config);
   process.umask(0o077);
   const log = openLog({
@@ -63,7 +69,7 @@ export async function runDaemon(config: DaemonConfig, io: Io, hasStarted: () => 
       if (!isAnnounced) io.out(`vpnd ${config.role} stopping: waits for ${name}; a second signal ends it at once\n`);
     },
   };
-  const attempt: Attempt = { cameToNothing: false };
+  const attempt: Attempt = { cameToNothing: false, dnsHelper };
   const signals = watchSignals(io);
   try {
     const started = start(config, log, life, io, attempt);
@@ -93,9 +99,10 @@ export async function runDaemon(config: DaemonConfig, io: Io, hasStarted: () => 
   }
 }
 
-/** What a start that failed leaves behind depends on whether it was one. */
+/** A start: what it leaves behind depends on whether it was one. */
 interface Attempt {
   cameToNothing: boolean;
+  readonly dnsHelper: number | undefined;
 }
 
 /** Start-up as a list: each step says how it is undone, and `life` undoes them backwards. */
@@ -176,8 +183,10 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
     life.onStop('the data plane', () => dataplane.close());
     const networkWatch = await openNetworkWatchOf(config, { clock, log });
     life.onStop('the watch over the networks', () => networkWatch.close());
+    const dns = openDns(config, attempt.dnsHelper);
+    life.onStop('the resolver', () => dns?.close());
     const keys = { identity, wireguard: state.wireGuardKeys(), joinToken };
-    role = await startForwardingRole(config, { ...shared, store, dataplane, networkWatch }, keys);
+    role = await startForwardingRole(config, { ...shared, store, dataplane, networkWatch, dns }, keys);
   }
   const stopRole = once(async () => {
     for (const line of await role.stop()) io.out(`${line}\n`);

@@ -400,6 +400,15 @@ const client = {
     'require',
     'Post-quantum pre-shared keys (ML-KEM-768): require refuses exits that take no part; prefer goes without where it must; off never asks',
   ),
+  dns: option({
+    name: 'dns',
+    value: '<ip>',
+    parse: v.unlessOff(v.resolvers),
+    default: '9.9.9.9,149.112.112.112',
+    help: "Who is asked for names while a tunnel is up, through it: up to three public resolvers (Quad9's unless given), or this machine's own at 127.0.0.1; off leaves the resolver alone, whoever that is",
+    example: '1.1.1.1,1.0.0.1',
+    many: true,
+  }),
   rotateEvery: optional({
     name: 'rotate-every',
     value: '<duration>',

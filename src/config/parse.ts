@@ -179,6 +179,7 @@ function buildClient(given: AllGiven, raw: RawConfig): ClientConfig {
     privacy: v.privacy,
     standby: v.standby,
     pq: v.pq,
+    dns: v.dns,
     rotateEvery: v.rotateEvery,
     ...retention(v),
   };

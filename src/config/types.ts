@@ -109,6 +109,8 @@ export interface ClientConfig extends MemberConfig, RetentionConfig {
   readonly standby: boolean;
   /** Post-quantum pre-shared keys with exits. */
   readonly pq: PostQuantum;
+  /** Who is asked for names, through the tunnel: one to three; undefined leaves this machine's resolver alone. */
+  readonly dns: readonly IpAddress[] | undefined;
   /** Go over to another exit this often; undefined for never. */
   readonly rotateEvery: Millis | undefined;
 }

@@ -1,9 +1,11 @@
 import {
   type Cidr,
   cidrAddress,
+  contains,
   type Endpoint,
   familyOf,
   type HostPort,
+  hostCidr,
   type IpAddress,
   nthAddress,
   type Port,
@@ -95,6 +97,16 @@ export const network =
     if (first !== cidrAddress(parsed.value)) return err(`has host bits set; the network is ${first}/${length}`);
     return parsed;
   };
+
+/** A network of either family, host bits zero; a bare address is a network of one. All addresses at once are none. */
+export const anyNetwork: Parse<Cidr> = (text) => {
+  const host = parseIp(text);
+  if (host.ok) return ok(hostCidr(host.value));
+  const parsed = parseCidr(text);
+  if (!parsed.ok) return err('is not a network like 203.0.113.0/24 or 2001:db8:5::/48');
+  if (prefixLength(parsed.value) === 0) return err('is the whole internet: then vpnd down is what you want');
+  return network(familyOf(parsed.value), 1, 128, '203.0.113.0/24')(text);
+};
 
 /** Where to listen; a port is needed. */
 export const listenAddress: Parse<HostPort> = (text) => {
@@ -190,6 +202,24 @@ export const unlessOff =
     const parsed = parse(text);
     return parsed.ok ? parsed : err(`${parsed.error}, nor off`);
   };
+
+/** What no exit carries anything to, and no resolver is at. Loopback is this machine's own. */
+const NO_RESOLVER: readonly string[] = [
+  ...['0.0.0.0/8', '10.0.0.0/8', '100.64.0.0/10', '169.254.0.0/16', '172.16.0.0/12', '192.168.0.0/16', '224.0.0.0/3'],
+  ...['::/128', '::ffff:0:0/96', 'fc00::/7', 'fe80::/10', 'ff00::/8'],
+];
+/** The C library asks no more than three (resolv.conf(5)). */
+const MOST_RESOLVERS = 3;
+
+/** Resolvers that are reached through an exit, or on this machine. */
+export const resolvers: Parse<readonly IpAddress[]> = (text) => {
+  const parsed = listOf(ip)(text);
+  if (!parsed.ok) return parsed;
+  if (parsed.value.length > MOST_RESOLVERS) return err(`names more than ${MOST_RESOLVERS}`);
+  const closed = parsed.value.find((one) => NO_RESOLVER.some((range) => contains(range as Cidr, one)));
+  if (closed === undefined) return parsed;
+  return err(`names ${closed}, where no exit reaches anybody: give a public resolver, or off to keep this network's`);
+};
 
 /** Comma-separated, at least one. */
 export const listOf =

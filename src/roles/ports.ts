@@ -4,6 +4,7 @@ import type { Clock } from '../core/ports/clock.js';
 import type { Crypto } from '../core/ports/crypto.js';
 import type { Datagrams } from '../core/ports/datagrams.js';
 import type { DataPlane } from '../core/ports/dataplane.js';
+import type { Dns } from '../core/ports/dns.js';
 import type { Log } from '../core/ports/log.js';
 import type { FindLoginPage } from '../core/ports/login-page.js';
 import type { Metrics } from '../core/ports/metrics.js';
@@ -41,6 +42,8 @@ export interface ForwardingPorts extends RolePorts {
   readonly udpSockets: UdpSockets;
   /** Undefined where nobody looks for log-in pages. */
   readonly findLoginPage?: FindLoginPage;
+  /** Undefined where this machine's resolver is not to be set. */
+  readonly dns?: Dns | undefined;
   /** What the machine does at present; rates of its uplink. */
   hostLoad(): Pick<Load, 'cpuPercent' | 'txMbps' | 'rxMbps'>;
 }

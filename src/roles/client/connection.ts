@@ -2,6 +2,7 @@ import type { ClientConfig } from '../../config/types.js';
 import { sleep } from '../../core/ports/clock.js';
 import type { Bytes } from '../../model/bytes.js';
 import type { Command, CommandDone, RotatePeer } from '../../model/command.js';
+import type { InterfaceName } from '../../model/dataplane.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import type { EventCode } from '../../model/event.js';
@@ -11,16 +12,18 @@ import { type Millis, ms, plus, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import type { OpenCarrier } from './carriage.js';
+import { DnsKeeper } from './dns.js';
 import { openAnywhere } from './elsewhere.js';
 import { nodesOf, type ShutOut } from './held-session.js';
 import { Keeper } from './keeper.js';
+import { Protection } from './protection.js';
 import { Releases } from './releases.js';
 import { BY_HAND, type Leaving, Rotation } from './rotation.js';
 import { Standby, type TunnelWish } from './standby.js';
 import { checkStep } from './steps.js';
 import { Survival } from './survival.js';
 import { type HeldTunnel, hasSession, isInForce } from './tunnel.js';
-import type { Tunnels } from './tunnels.js';
+import { slotDevices, type Tunnels } from './tunnels.js';
 
 export interface ConnectionDeps {
   readonly config: ClientConfig;
@@ -56,6 +59,8 @@ const COMPARE_EVERY: Millis = seconds(10);
 export class Connection {
   readonly keeper: Keeper;
   readonly tunnels: Tunnels;
+  readonly protection: Protection;
+  readonly dns: DnsKeeper;
   readonly #releases: Releases;
   readonly #standby: Standby;
   readonly #survival: Survival;
@@ -74,13 +79,29 @@ export class Connection {
   constructor(private readonly deps: ConnectionDeps) {
     const { config, ports } = deps;
     const { clock } = ports;
+    this.protection = new Protection({
+      config,
+      dataplane: ports.dataplane,
+      devices: slotDevices(config.interface),
+      wanted: () => this.#wish !== undefined || this.#phase === 'requesting',
+    });
     this.keeper = new Keeper({
       ...deps,
+      protection: this.protection,
       privacy: () => this.#wish?.privacy ?? config.privacy,
       pulseChanged: (...news) => this.#survival.pulseChanged(...news),
       changed: (text) => this.#changed(text),
     });
     this.tunnels = this.keeper.tunnels;
+    this.dns = new DnsKeeper({
+      ...ports,
+      dns: ports.dns,
+      servers: config.dns,
+      devices: slotDevices(config.interface),
+      wanted: () => this.#carrier(),
+      happened: deps.happened,
+      changed: deps.changed,
+    });
     this.#releases = new Releases(clock, {
       lineTo: deps.lineTo,
       tell: (supervisor, news) => this.keeper.tell(supervisor, news),
@@ -156,6 +177,7 @@ export class Connection {
   async start(): Promise<void> {
     const { clock, log } = this.deps.ports;
     this.#wish = this.keeper.record.wish();
+    this.protection.start();
     const recorded = this.#wish === undefined ? [] : this.keeper.record.tunnels();
     const alive = recorded.filter(({ held }) => held.leaseUntil > clock.now());
     const active = alive.find(({ use }) => use === 'active') ?? alive.find(({ use }) => use === 'standby');
@@ -172,6 +194,7 @@ export class Connection {
       this.tunnels.restore(lost.slot, { held: lost.held, use: 'active', holds: true });
     }
     const found = await this.tunnels.reconcile();
+    await this.dns.now();
     this.#tend();
     if (active !== undefined) {
       log.info('took up the running session', { session_id: active.held.session, count: found.repaired.length });
@@ -227,12 +250,16 @@ export class Connection {
       const before = this.tunnels.active();
       await this.#pause('another exit was asked for');
       if (before === undefined) this.#become('requesting', undefined, 'asked for an exit');
+      // From here on nothing leaves in the open; it is written while the exit is asked for.
+      const held = this.tunnels.commit();
+      held.catch(() => {});
       const busy = before === undefined ? [] : this.tunnels.held().filter((one) => one.use === 'standby');
       try {
         await this.deps.main().upstream.whenUp(UPSTREAM_LIMIT, both);
         const use = before === undefined ? 'active' : 'standby';
         const tunnel = await this.#openAnywhere({ wish, use, signal: both });
         try {
+          await held;
           this.keeper.record.keepWish(wish);
         } catch (thrown) {
           await this.keeper.close(tunnel.slot, toVpndError(thrown).code);
@@ -241,10 +268,15 @@ export class Connection {
         }
         this.#wish = wish;
         for (const { slot } of busy) await this.keeper.close(slot, 'it was for another wish');
-        if (before === undefined) this.#started(tunnel);
-        else await this.#over(tunnel, before.holds ? 'dead' : 'retiring', 'connected', 'another exit was asked for');
+        if (before === undefined) {
+          this.#started(tunnel);
+          await this.dns.now();
+        } else await this.#over(tunnel, before.holds ? 'dead' : 'retiring', 'connected', 'another exit was asked for');
       } catch (thrown) {
-        if (before === undefined) this.#become('idle', undefined, toVpndError(thrown).message);
+        if (before === undefined) {
+          this.#become('idle', undefined, toVpndError(thrown).message);
+          await this.#release();
+        }
         throw thrown;
       } finally {
         this.#resume();
@@ -262,6 +294,8 @@ export class Connection {
       this.#standby.end();
       this.#wish = undefined;
       this.keeper.record.forgetWish();
+      // First: without the tunnel its resolvers would be asked from this machine's own address.
+      await this.dns.now();
       const wasUp = this.tunnels.held().length > 0;
       const sessions = this.tunnels.inForce();
       await this.keeper.closeAll();
@@ -269,6 +303,23 @@ export class Connection {
       this.#become('idle', undefined, 'vpnd down');
       if (wasUp) this.deps.happened('disconnected', 'vpnd down');
       return { wasUp, releasedEverywhere: released.every(Boolean) };
+    });
+  }
+
+  /** Lockdown: traffic is held without a wish and without a daemon. Rejects with what the data plane rejects with. */
+  lockDown(on: boolean): Promise<void> {
+    return this.#inTurn(async () => {
+      const before = this.protection.lockdown;
+      this.protection.lockdown = on;
+      try {
+        // Compared, and not only changed: this is when somebody wants to be sure.
+        await this.tunnels.reconcile();
+      } catch (thrown) {
+        this.protection.lockdown = before;
+        await this.#release();
+        throw thrown;
+      }
+      this.deps.changed();
     });
   }
 
@@ -358,7 +409,7 @@ export class Connection {
    * when the exemption comes, and is missed only after half a minute. Never rejects.
    */
   async exempt(): Promise<void> {
-    if (this.tunnels.all().length === 0) return;
+    if (this.tunnels.all().length === 0 && !this.protection.isOn) return;
     await this.tunnels.commit().catch((err: unknown) => {
       this.deps.ports.log.warn('the way to a supernode could not be taken out of the tunnel', { err });
     });
@@ -368,7 +419,7 @@ export class Connection {
   async lineUp(): Promise<void> {
     this.#releases.lineUp();
     this.keeper.paths.lineUp();
-    if (this.tunnels.all().length > 0) await this.tunnels.commit();
+    if (this.tunnels.all().length > 0 || this.protection.isOn) await this.tunnels.commit();
     if (!this.#survival.now()) this.#standby.lineUp();
   }
 
@@ -386,6 +437,8 @@ export class Connection {
     }
     this.keeper.pulses.bePatient(PATIENCE);
     this.keeper.handshakes.networkChanged();
+    // Whoever set that network up has likely set its resolvers, too.
+    void this.dns.now();
     this.#survival.expire();
     this.#survival.now();
     this.deps.changed();
@@ -400,6 +453,7 @@ export class Connection {
     this.#abort.abort(closed);
     await Promise.all([this.#standby.giveUp(closed), this.#survival.giveUp(closed)]);
     await this.#turn.catch(() => {});
+    await this.dns.stop();
     // What stays on record is taken up at the next start, as if `down` had never been said.
     this.keeper.record.tidy();
     this.keeper.stop();
@@ -424,8 +478,15 @@ export class Connection {
   async #over(to: HeldTunnel, old: 'retiring' | 'dead', code: EventCode, reason: string): Promise<void> {
     const text = await this.keeper.over(to, old, code, reason);
     this.#become('up', undefined, text);
+    void this.dns.now();
     this.#rotation.schedule((why) => this.rotate(why));
     this.#standby.begin(AFTER_CHANGE);
+  }
+
+  /** The tunnel that names go through, as all traffic does: one that holds it, too. */
+  #carrier(): InterfaceName | undefined {
+    if (this.#wish === undefined) return undefined;
+    return this.tunnels.active()?.device ?? this.tunnels.all()[0]?.device ?? this.deps.config.interface;
   }
 
   // ——— what the supernodes say
@@ -496,7 +557,9 @@ export class Connection {
     this.#standby.look();
     this.#survival.nudge();
     this.keeper.rekeying.look();
-    if (this.#phase === 'idle' || clock.monotonic() - this.#comparedAt < COMPARE_EVERY) return;
+    this.dns.look();
+    if ((this.#phase === 'idle' && !this.protection.isOn) || clock.monotonic() - this.#comparedAt < COMPARE_EVERY)
+      return;
     this.#comparedAt = clock.monotonic();
     // What this daemon itself has changed its mind about is no repair.
     await this.tunnels.commit();
@@ -506,6 +569,14 @@ export class Connection {
       log.warn('repaired what somebody else had changed', { unit });
       this.deps.happened('repaired', `${unit} had been changed by somebody else`);
     }
+  }
+
+  /** The user's wish came to nothing: what held the traffic for it goes. */
+  async #release(): Promise<void> {
+    await this.tunnels.commit().catch(async (err: unknown) => {
+      this.deps.ports.log.warn('what held the traffic is still there; it is tried again', { err });
+      await this.tunnels.reconcile().catch(() => {});
+    });
   }
 
   /** Nothing in the background while the user's own wish is carried out. */

@@ -1,7 +1,8 @@
 import type { ClientConfig } from '../../config/types.js';
 import type { Network } from '../../core/ports/network.js';
 import { Path as WirePath } from '../../gen/vpnd/v1/types_pb.js';
-import type { ExitCandidate } from '../../model/directory.js';
+import { parseIp } from '../../model/address.js';
+import type { ExitCandidate, SupernodeInfo } from '../../model/directory.js';
 import type { PeerId } from '../../model/ids.js';
 import { seconds } from '../../model/time.js';
 import { Changes } from '../common/changes.js';
@@ -31,7 +32,14 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
   const member = await joinOverlay(
     'client',
     config,
-    { ...ports, network: outsideTunnels(ports.network, () => connection.exempt()) },
+    {
+      ...ports,
+      network: outsideTunnels(
+        ports.network,
+        () => connection,
+        () => member.supernodes(),
+      ),
+    },
     keys,
     {
       // A fresh key per session instead: an exit then cannot tell that two of them are one person's.
@@ -114,7 +122,8 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
   };
   const status = async () => {
     const found = await clientStatus(config, ports, member, connection);
-    return logins.problem === undefined ? found : { ...found, problems: [...(found.problems ?? []), logins.problem] };
+    const more = [logins.problem, connection.dns.problem].filter((problem) => problem !== undefined);
+    return { ...found, problems: [...(found.problems ?? []), ...more] };
   };
   return {
     local: {
@@ -161,14 +170,35 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
   }
 }
 
-/** The same network; streams are dialled once the way to them is exempt. */
-const outsideTunnels = (network: Network, exempt: () => Promise<void>): Network => ({
+/**
+ * The same network; streams are dialled once the way to them is exempt. A supernode's name leads through the tunnel like every other,
+ * and where that is to be had from it there would be neither: its addresses are known.
+ */
+const outsideTunnels = (
+  network: Network,
+  connection: () => Connection,
+  supernodes: () => readonly SupernodeInfo[],
+): Network => ({
   dialControl: async (target, options) => {
-    await exempt();
-    return network.dialControl(target, options);
+    await connection().exempt();
+    const { expect } = target;
+    const { dns, protection } = connection();
+    const isForced = (dns.isForced || protection.isOn) && !parseIp(target.address.host).ok;
+    const known = supernodes().find((one) => expect.kind === 'supernode' && one.id === expect.id);
+    const ips = isForced ? (known?.relayIps ?? []) : [];
+    return inTurn([...ips, target.address.host], (host) =>
+      network.dialControl({ ...target, address: { ...target.address, host } }, options),
+    );
   },
   call: (target, method, request, options) => network.call(target, method, request, options),
   fetchCa: (address, caKeyHash, options) => network.fetchCa(address, caKeyHash, options),
   serve: (options) => network.serve(options),
   close: () => network.close(),
 });
+
+/** What the first of them gives that gives anything; rejects as the last one does. */
+async function inTurn<T>(hosts: readonly string[], attempt: (host: string) => Promise<T>): Promise<T> {
+  const [first = '', ...more] = hosts;
+  if (more.length === 0) return attempt(first);
+  return attempt(first).catch(() => inTurn(more, attempt));
+}

@@ -49,7 +49,8 @@ export async function clientStatus(
   }
   const noStandby = connection.standbyProblem;
   if (noStandby !== undefined) problems.push(`no standby at present: ${noStandby.message}`);
-  return { ...common, dataplane: ports.dataplane.engine, sessions, problems };
+  const facts = { ...common.facts, dns: connection.dns.text, ...connection.protection.facts() };
+  return { ...common, dataplane: ports.dataplane.engine, facts, sessions, problems };
 }
 
 /** Never `up` while nothing passes. */

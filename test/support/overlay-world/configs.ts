@@ -90,5 +90,6 @@ export const clientConfig = (name: string, change: Partial<ClientConfig> = {}): 
   standby: false,
   rotateEvery: undefined,
   pq: 'require',
+  dns: ['9.9.9.9' as IpAddress],
   ...change,
 });
