@@ -19,11 +19,11 @@ export class RateLimiter {
   readonly #interval: number;
   readonly #slack: number;
   readonly #maxKeys: number;
-  readonly #clock: Clock;
+  readonly #clock: Pick<Clock, 'monotonic'>;
   /** key -> when its bucket is full again; in order of last use. */
   readonly #fullAt = new Map<string, number>();
 
-  constructor(limit: RateLimit, clock: Clock) {
+  constructor(limit: RateLimit, clock: Pick<Clock, 'monotonic'>) {
     this.#interval = 60_000 / limit.perMinute;
     this.#slack = (limit.burst - 1) * this.#interval;
     this.#maxKeys = limit.maxKeys;

@@ -116,6 +116,12 @@ export const METRICS = {
     name: 'outbox_overflows_total',
     help: 'Streams ended because the other end did not read (streams).',
   },
+  connectionsRefused: {
+    kind: 'counter',
+    name: 'connections_refused_total',
+    help: 'TCP connections refused or cut to bound what strangers and floods cost, by reason (connections).',
+    labels: ['reason'],
+  },
 } as const satisfies Record<keyof Metrics, Declaration>;
 
 export const HOST_METRICS = {
@@ -184,6 +190,7 @@ export function openMetrics(): OpenMetrics {
       tunnelChanges: counter(METRICS.tunnelChanges),
       reconnects: counter(METRICS.reconnects),
       outboxOverflows: counter(METRICS.outboxOverflows),
+      connectionsRefused: counter(METRICS.connectionsRefused),
     },
   };
 }

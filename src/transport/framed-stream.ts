@@ -91,7 +91,7 @@ export class FramedStream implements ControlStream {
       return;
     }
     try {
-      this.#listener?.message(parsed.value.value);
+      this.#listener?.message(parsed.value.value, bytes.length);
     } catch (thrown) {
       // One stream's message must not take the process, and so everybody's streams, down.
       this.#log.error('a control message could not be handled', { err: thrown });

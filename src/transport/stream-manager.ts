@@ -6,6 +6,7 @@ import type { Log } from '../core/ports/log.js';
 import type { Metrics } from '../core/ports/metrics.js';
 import type { AcceptedStream, SendResult, StreamEnd } from '../core/ports/network.js';
 import type { Random } from '../core/ports/random.js';
+import { limitKey } from '../core/rate-limit.js';
 import type { Command, CommandDone } from '../model/command.js';
 import { VpndError } from '../model/errors.js';
 import { type PeerId, shortId } from '../model/ids.js';
@@ -13,6 +14,7 @@ import type { AuthRequest, ControlMessage, News } from '../model/messages.js';
 import type { MemberRole } from '../model/role.js';
 import { type Instant, type Millis, ms } from '../model/time.js';
 import { errorOfRefusal } from './codec/refusal.js';
+import { FairPlaces } from './fair-places.js';
 import { authenticate } from './streams/admission.js';
 import { CommandDesk } from './streams/command-desk.js';
 import { Gate } from './streams/gate.js';
@@ -65,6 +67,8 @@ export class StreamManager {
   readonly #live: LiveContext;
   readonly #connections = new Set<Connection>();
   readonly #index = new PeerIndex<Connection>();
+  /** Streams whose signatures have not been checked yet. */
+  readonly #strangers: FairPlaces<Connection>;
   #serial = 0;
   #closing: VpndError | undefined;
 
@@ -74,6 +78,8 @@ export class StreamManager {
     this.#deps = deps;
     this.#handlers = handlers;
     this.#gate = new Gate(options.limits ?? {}, clock);
+    const places = options.maxUnauthenticated ?? MAX_UNAUTHENTICATED;
+    this.#strangers = new FairPlaces({ all: places, perSender: places });
     this.#wheel = new TimerWheel(clock, GRANULE, (err) => log.error('a stream deadline failed', { err }));
     this.#desk = new CommandDesk({ ...deps, wheel: this.#wheel, send: (peer, message) => this.send(peer, message) });
     this.#live = {
@@ -101,8 +107,10 @@ export class StreamManager {
       state: { kind: 'waiting' },
     };
     this.#connections.add(connection);
+    const crowdedOut = this.#strangers.enter(senderOf(connection), connection);
+    if (crowdedOut !== undefined) this.#deny(crowdedOut, tooMany());
     accepted.stream.listen({
-      message: (message) => this.#message(connection, message),
+      message: (message, bytes) => this.#message(connection, message, bytes),
       ended: (end) => this.#ended(connection, end),
     });
   }
@@ -166,14 +174,10 @@ export class StreamManager {
         retryable: true,
       });
     }
-    const unauthenticated = this.#connections.size - this.#index.count();
-    if (unauthenticated >= (this.#options.maxUnauthenticated ?? MAX_UNAUTHENTICATED)) {
-      return new VpndError('rate-limited', 'too many streams are authenticating at present', { retryable: true });
-    }
     return undefined;
   }
 
-  #message(connection: Connection, message: ControlMessage): void {
+  #message(connection: Connection, message: ControlMessage, bytes: number): void {
     const { state } = connection;
     switch (state.kind) {
       case 'waiting':
@@ -184,7 +188,7 @@ export class StreamManager {
         this.#deny(connection, new VpndError('bad-message', 'AuthResponse comes before anything else'));
         break;
       case 'up':
-        state.live.receive(message);
+        state.live.receive(message, bytes);
         break;
       case 'ended':
         break;
@@ -206,6 +210,7 @@ export class StreamManager {
     const deps = { ...this.#deps, barred };
     const authenticated = authenticate(request, accepted, acceptedAt, this.#options, this.#gate, deps);
     if (!authenticated.ok) throw authenticated.error;
+    this.#strangers.leave(senderOf(connection), connection);
     const peer = authenticated.value;
     const authorized = this.#handlers.authorize?.(peer);
     if (authorized?.ok === false) throw authorized.error;
@@ -243,6 +248,7 @@ export class StreamManager {
 
   #up(connection: Connection, peer: ConnectedPeer, older: Connection | undefined): void {
     connection.cancelDeadline();
+    connection.accepted.admitted?.();
     const { stream } = connection.accepted;
     const live = new LiveStream(peer, stream, this.#live, (error) => this.#end(connection, error));
     connection.state = { kind: 'up', live };
@@ -310,6 +316,7 @@ export class StreamManager {
   }
 
   #forget(connection: Connection): void {
+    this.#strangers.leave(senderOf(connection), connection);
     connection.cancelDeadline();
     connection.state = { kind: 'ended' };
     this.#connections.delete(connection);
@@ -338,6 +345,11 @@ const replaced = (): VpndError =>
     retryable: true,
     details: { replaced: 'true' },
   });
+
+const senderOf = ({ accepted }: Connection): string => limitKey(accepted.stream.remote.ip);
+
+const tooMany = (): VpndError =>
+  new VpndError('rate-limited', 'too many streams are authenticating at present', { retryable: true });
 
 const tooSlow = (): VpndError =>
   new VpndError('unauthenticated', `no authentication within ${AUTHENTICATION_LIMIT / 1_000} s`, { retryable: true });

@@ -14,6 +14,8 @@ export interface FakeStreamOptions {
   readonly latency?: Millis;
   /** Messages under way per direction before `send` overflows. */
   readonly outbox?: number;
+  /** What every message is said to take, in bytes. */
+  readonly size?: number;
   /** The peer's address as the server sees it. */
   readonly remote?: Endpoint;
   /** What happens to a message on the way; `drop` loses it. */
@@ -39,7 +41,7 @@ export interface FakeStream {
 const SERVER_ADDRESS = endpoint('192.0.2.1:443');
 
 export function fakeStream(options: FakeStreamOptions): FakeStream {
-  const { clock, outbox = 100, filter = () => 'pass' } = options;
+  const { clock, outbox = 100, size = 64, filter = () => 'pass' } = options;
   const latency = options.latency ?? ms(10);
   const sent: { from: Side; message: ControlMessage }[] = [];
   let silent = false;
@@ -85,7 +87,7 @@ export function fakeStream(options: FakeStreamOptions): FakeStream {
       this.#listeners.push(listener);
       const waiting = this.#inbox;
       this.#inbox = [];
-      for (const message of waiting) listener.message(message);
+      for (const message of waiting) listener.message(message, size);
       if (this.ended !== undefined) listener.ended(this.ended);
     }
 
@@ -103,7 +105,7 @@ export function fakeStream(options: FakeStreamOptions): FakeStream {
       if (this.ended !== undefined) return;
       const [listener] = this.#listeners;
       if (listener === undefined) this.#inbox.push(message);
-      else listener.message(message);
+      else listener.message(message, size);
     }
 
     finish(end: StreamEnd): void {

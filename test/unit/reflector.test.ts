@@ -107,3 +107,15 @@ t.test('many peers behind one address have a limit each, and a stranger none of 
   const own = Array.from({ length: 100 }, (_, i) => reflector.answer(question(i + 2), from) !== undefined);
   t.ok(own.filter((answered) => answered).length < 60, 'but not a hundred times at once either');
 });
+
+t.test('forged sources cost a bounded number of signature checks, and leave a peer’s own address alone', async (t) => {
+  const { reflector, question, world } = await reflecting();
+  const before = world.verified;
+  const bad = question(1).fill(0, 61);
+  for (let i = 0; i < 20_000; i++) {
+    reflector.answer(bad, endpoint(`${1 + (i % 200)}.${i >> 8}.${i & 255}.9:4000`));
+    if (i % 20 === 0) await world.clock.advance(1);
+  }
+  t.ok(world.verified - before <= 600, `${world.verified - before} of 20000 forged vouches in a second were looked at`);
+  t.ok(reflector.answer(question(1), endpoint('198.51.100.7:5000')), 'from where it connects, a peer is heard');
+});

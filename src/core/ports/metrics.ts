@@ -25,4 +25,5 @@ export interface Metrics {
   readonly tunnelChanges: Counter<'what'>;
   readonly reconnects: Counter;
   readonly outboxOverflows: Counter;
+  readonly connectionsRefused: Counter<'reason'>;
 }

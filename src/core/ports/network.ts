@@ -46,8 +46,8 @@ export interface ControlStream {
    * `false`. Never ends the stream, and leaves room for everything else.
    */
   offer(message: ControlMessage): boolean;
-  /** At most one listener; messages that came before it are delivered to it first, in order. */
-  listen(listener: { message(message: ControlMessage): void; ended(end: StreamEnd): void }): void;
+  /** At most one listener; messages that came before it are delivered to it first, in order, each with its size in bytes. */
+  listen(listener: { message(message: ControlMessage, bytes: number): void; ended(end: StreamEnd): void }): void;
   /** Ends both directions; a server's `error` reaches the peer as status and trailer. */
   end(error?: VpndError): void;
 }
@@ -69,6 +69,8 @@ export interface AcceptedStream {
   readonly serverKeyHash: Bytes;
   /** Whose client certificate, checked against the CA, the connection carries. */
   readonly certified: PeerId | undefined;
+  /** To be told once the peer has authenticated: its connection is no stranger's any more. */
+  admitted?(): void;
 }
 
 export interface UnaryContext {

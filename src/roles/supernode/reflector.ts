@@ -2,6 +2,7 @@ import type { Clock } from '../../core/ports/clock.js';
 import type { Crypto } from '../../core/ports/crypto.js';
 import { parseProbeQuestion, probeAnswer, vouchInput } from '../../core/probe.js';
 import { limitKey, type RateLimit, RateLimiter } from '../../core/rate-limit.js';
+import { TokenBucket } from '../../core/token-bucket.js';
 import type { Endpoint, IpAddress } from '../../model/address.js';
 import type { Bytes } from '../../model/bytes.js';
 import { keyOf, type PeerId } from '../../model/ids.js';
@@ -19,6 +20,11 @@ const STRANGERS: RateLimit = { perMinute: 120, burst: 30, maxKeys: 65_536 };
  * each has a limit of its own there, and what all of them may cost in signatures is a fiftieth of a core.
  */
 const VOUCHES_PER_ADDRESS: RateLimit = { perMinute: 12_000, burst: 1_000, maxKeys: 65_536 };
+/**
+ * Sources of datagrams can be forged, and each forged one would have a limit of its own. What comes for a peer from where it
+ * has never been costs a signature check, and all of those together get a hundredth of a core. From a peer's known addresses it is not counted here.
+ */
+const FROM_ELSEWHERE = { perSecond: 100, burst: 500 };
 
 export interface ReflectorDeps {
   readonly clock: Clock;
@@ -36,6 +42,7 @@ export class Reflector {
   readonly #limiter: RateLimiter;
   readonly #vouchLimiter: RateLimiter;
   readonly #peerLimiter: RateLimiter;
+  readonly #elsewhere: TokenBucket;
   /** Per stream (a ConnectedPeer lives as long as its stream): counters within the window, each for one address. */
   readonly #vouched = new WeakMap<ConnectedPeer, Map<number, IpAddress>>();
 
@@ -43,6 +50,7 @@ export class Reflector {
     this.#limiter = new RateLimiter(STRANGERS, deps.clock);
     this.#vouchLimiter = new RateLimiter(VOUCHES_PER_ADDRESS, deps.clock);
     this.#peerLimiter = new RateLimiter(STRANGERS, deps.clock);
+    this.#elsewhere = new TokenBucket(FROM_ELSEWHERE, deps.clock);
   }
 
   answer(question: Bytes, from: Endpoint): Bytes | undefined {
@@ -68,6 +76,8 @@ export class Reflector {
     const highest = Math.max(0, ...used.keys());
     // The question is sent again when its answer was lost; from another address it is a copy.
     if (before === undefined ? vouch.counter <= highest - WINDOW : before !== from.ip) return false;
+    const isNew = !this.addressesOf(peer).includes(from.ip);
+    if (isNew && !this.#elsewhere.take(1)) return false;
     if (
       !this.deps.crypto.verify(
         keyOf(vouch.peer),
@@ -77,7 +87,6 @@ export class Reflector {
     ) {
       return false;
     }
-    const isNew = !this.addressesOf(peer).includes(from.ip);
     used.set(vouch.counter, from.ip);
     for (const counter of used.keys()) if (counter <= Math.max(highest, vouch.counter) - WINDOW) used.delete(counter);
     this.#vouched.set(peer, used);

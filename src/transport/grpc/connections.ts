@@ -5,6 +5,7 @@ import { type Endpoint, parseIp, parsePort } from '../../model/address.js';
 import type { Bytes } from '../../model/bytes.js';
 import type { PeerId } from '../../model/ids.js';
 import { type Certified, certifiedSupernode } from './certificates.js';
+import type { ConnectionGuard, Watched } from './guard.js';
 
 /** One accepted TCP connection. */
 export interface Connection {
@@ -12,6 +13,9 @@ export interface Connection {
   readonly remote: Endpoint;
   /** Hash of the TLS key that this connection was shown. */
   readonly keyHash: Bytes;
+  readonly guarded: Watched;
+  /** Stops what HTTP/2 still has to work through; the socket alone would go on to be read to the end of a buffer. */
+  stop: (() => void) | undefined;
 }
 
 type AnyCall = Pick<
@@ -26,21 +30,47 @@ type AnyCall = Pick<
 export class Connections {
   readonly #open = new Map<string, Connection>();
   readonly #certified = new WeakMap<Connection, { readonly by: Certified | undefined }>();
+  readonly #guard: ConnectionGuard;
   #onEmpty: (() => void) | undefined;
 
-  /** False for a socket that is gone already, or whose remote address and port another connection has. */
+  constructor(guard: ConnectionGuard) {
+    this.#guard = guard;
+  }
+
+  /** False for a socket that is gone already, that the guard refuses, or whose remote address and port another has. */
   add(socket: Socket, keyHash: Bytes): boolean {
     const key = `${socket.remoteAddress}:${socket.remotePort}`;
     const ip = parseIp(socket.remoteAddress ?? '');
     const port = parsePort(socket.remotePort ?? 0);
     // Two connections from one port are possible over two addresses of ours; nobody needs it, and calls would mix.
     if (!ip.ok || !port.ok || this.#open.has(key)) return false;
-    this.#open.set(key, { socket, remote: { ip: ip.value, port: port.value }, keyHash });
+    const guarded = this.#guard.enter(ip.value, {
+      get bytesRead() {
+        return socket.bytesRead;
+      },
+      get bytesWritten() {
+        return socket.bytesWritten;
+      },
+      cut: () => {
+        connection.stop?.();
+        socket.destroy();
+      },
+    });
+    if (guarded === undefined) return false;
+    const remote = { ip: ip.value, port: port.value };
+    const connection: Connection = { socket, remote, keyHash, guarded, stop: undefined };
+    this.#open.set(key, connection);
     socket.once('close', () => {
+      guarded.left();
       this.#open.delete(key);
       if (this.#open.size === 0) this.#onEmpty?.();
     });
     return true;
+  }
+
+  /** The connection that comes from there. */
+  from(socket: Pick<Socket, 'remoteAddress' | 'remotePort'>): Connection | undefined {
+    return this.#open.get(`${socket.remoteAddress}:${socket.remotePort}`);
   }
 
   /** Undefined when the connection is gone already. */

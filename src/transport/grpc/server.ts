@@ -2,7 +2,9 @@ import { createServer, type Server as TcpServer } from 'node:net';
 import type { DescService } from '@bufbuild/protobuf';
 import type { ServiceDefinition, sendUnaryData, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { Server as GrpcServer, Metadata, type ServerDuplexStream, type ServerUnaryCall } from '@grpc/grpc-js';
+import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
+import type { Counter } from '../../core/ports/metrics.js';
 import type { ServeOptions, Server, UnaryContext } from '../../core/ports/network.js';
 import type { Random } from '../../core/ports/random.js';
 import { Base } from '../../gen/vpnd/v1/base_pb.js';
@@ -12,6 +14,7 @@ import type { Endpoint } from '../../model/address.js';
 import { formatHostPort, type HostPort, type Port, parseIp } from '../../model/address.js';
 import type { Bytes } from '../../model/bytes.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
+import type { PeerId } from '../../model/ids.js';
 import type { UnaryCalls, UnaryName } from '../../model/messages.js';
 import { CHALLENGE_BYTES } from '../codec/limits.js';
 import { UNARY } from '../codec/unary.js';
@@ -19,8 +22,10 @@ import { type Carrier, FramedStream } from '../framed-stream.js';
 import { certificateOf, keyHash } from './certificates.js';
 import { type Connection, Connections } from './connections.js';
 import { statusFor } from './errors.js';
+import { ConnectionGuard, type GuardLimits, LOOK } from './guard.js';
 import { CHALLENGE_KEY, CLOSING_GRACE, ENDING_GRACE, type Keepalive, serverOptions } from './options.js';
 import { RenewableCredentials } from './server-credentials.js';
+import { watchSessions } from './sessions.js';
 import { addTooling } from './tooling.js';
 
 export interface ServerDeps {
@@ -28,6 +33,10 @@ export interface ServerDeps {
   readonly random: Random;
   readonly maxConnections: number;
   readonly keepalive: Keepalive;
+  readonly clock: Pick<Clock, 'monotonic'>;
+  readonly guard: GuardLimits;
+  /** Connections that were refused or cut, by reason. */
+  readonly refused: Counter<'reason'>;
 }
 
 /** Starts to serve. Rejects with VpndError `port-in-use`, `no-root`, `bad-config`. */
@@ -46,17 +55,21 @@ class Serving implements Server {
   readonly #deps: ServerDeps;
   readonly #ca;
   readonly #credentials: RenewableCredentials;
-  readonly #connections = new Connections();
+  readonly #guard: ConnectionGuard;
+  readonly #connections: Connections;
   readonly #streams = new Set<FramedStream>();
   readonly #grpc: GrpcServer;
   readonly #tcp: TcpServer;
   #keyHash: Bytes;
+  #looking: NodeJS.Timeout | undefined;
   #address: Endpoint | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(options: ServeOptions, deps: ServerDeps) {
     this.#options = options;
     this.#deps = deps;
+    this.#guard = new ConnectionGuard(deps.guard, deps);
+    this.#connections = new Connections(this.#guard);
     this.#ca = certificateOf(options.ca);
     const identity = options.identity();
     this.#credentials = new RenewableCredentials(identity, options.ca);
@@ -70,6 +83,7 @@ class Serving implements Server {
     addTooling(this.#grpc, services);
     // grpc-js could listen by itself, but tells nobody why it could not, and which key a connection was shown.
     const injector = this.#grpc.createConnectionInjector(this.#credentials);
+    watchSessions(this.#grpc, this.#connections);
     this.#tcp = createServer({ noDelay: true }, (socket) => {
       socket.on('error', () => {});
       if (this.#closing === undefined && this.#connections.add(socket, this.#keyHash))
@@ -89,6 +103,7 @@ class Serving implements Server {
 
   async start(): Promise<void> {
     this.#address = await listen(this.#tcp, this.#options.listen);
+    this.#looking = setInterval(() => this.#guard.look(), LOOK).unref();
     this.#tcp.on('error', (error) => this.#deps.log.warn('connections cannot be accepted', { err: error }));
   }
 
@@ -117,6 +132,7 @@ class Serving implements Server {
     const cut = setTimeout(() => this.#connections.destroyAll(), CLOSING_GRACE);
     await this.#connections.whenEmpty();
     clearTimeout(cut);
+    clearInterval(this.#looking);
     this.#grpc.forceShutdown();
     await freed;
   }
@@ -134,7 +150,14 @@ class Serving implements Server {
     call.sendMetadata(metadata);
     const stream = new FramedStream(connection.remote, carrierOf(call, connection), this.#deps.log);
     this.#streams.add(stream);
-    call.on('data', (bytes: Buffer) => stream.arrived(bytes));
+    const { guarded } = connection;
+    call.on('data', (bytes: Buffer) => {
+      const pause = guarded.heard(bytes.length);
+      stream.arrived(bytes);
+      if (pause === 0) return;
+      call.pause();
+      setTimeout(() => call.resume(), pause).unref();
+    });
     // Nothing is read before somebody listens: what a peer sends early waits in its own flow control window.
     call.pause();
     call.once('end', () =>
@@ -149,14 +172,27 @@ class Serving implements Server {
     call.once('cancelled', () => {
       this.#streams.delete(stream);
       stream.ended({ by: 'lost' });
+      if (isAdmitted) guarded.dismissed();
     });
+    let isAdmitted = false;
+    const admitted = () => {
+      isAdmitted = true;
+      guarded.admitted('peer');
+    };
     try {
-      const certified = this.#connections.certified(call, connection, this.#ca);
-      this.#options.control({ stream, challenge, serverKeyHash: connection.keyHash, certified });
+      const certified = this.#certified(call, connection);
+      this.#options.control({ stream, challenge, serverKeyHash: connection.keyHash, certified, admitted });
     } catch (thrown) {
       this.#deps.log.error('a control stream could not be accepted', { err: thrown });
       stream.end(toVpndError(thrown));
     }
+  }
+
+  /** The supernode whose certificate the connection carries, which is no stranger then. */
+  #certified(call: Parameters<Connections['certified']>[0], connection: Connection): PeerId | undefined {
+    const certified = this.#connections.certified(call, connection, this.#ca);
+    if (certified !== undefined) connection.guarded.admitted('supernode');
+    return certified;
   }
 
   /** Registers the calls that have a handler; answers with the services they belong to. */
@@ -194,12 +230,13 @@ class Serving implements Server {
     if (connection === undefined || this.#closing !== undefined)
       throw new VpndError('closed', 'the server is shutting down', { retryable: true });
     if (handler === undefined) throw new VpndError('not-supported', `${name} is not served here`);
+    connection.guarded.heard(call.request.length);
     const request = UNARY[name].request.decode(call.request);
     if (!request.ok) throw request.error;
     const abort = new AbortController();
     call.once('cancelled', () => abort.abort(new VpndError('closed', 'the caller is gone')));
     try {
-      const certified = this.#connections.certified(call, connection, this.#ca);
+      const certified = this.#certified(call, connection);
       const response = await handler(request.value, {
         remote: connection.remote.ip,
         certified,

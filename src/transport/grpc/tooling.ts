@@ -1,6 +1,6 @@
 import { type DescService, toBinary } from '@bufbuild/protobuf';
 import { type FileDescriptorProto, FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
-import type { Server, ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
+import { type Server, type ServiceDefinition, status, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation } from 'grpc-health-check';
 import { file_vpnd_v1_base } from '../../gen/vpnd/v1/base_pb.js';
@@ -36,11 +36,16 @@ export function addTooling(server: Server, services: readonly DescService[]): He
   return health;
 }
 
+/** Reflection streams at once, of everybody together: answers are five hundred times the size of questions. */
+const MAX_REFLECTIONS = 32;
+
 interface Duplex {
+  emit(event: 'error', error: { code: number; details: string }): unknown;
   write(message: unknown): boolean;
   pause(): unknown;
   resume(): unknown;
-  once(event: 'drain', listener: () => void): unknown;
+  once(event: 'drain' | 'cancelled', listener: () => void): unknown;
+  on(event: 'error', listener: () => void): unknown;
 }
 
 /**
@@ -48,10 +53,18 @@ interface Duplex {
  * a client that reads nothing fills the server's memory.
  */
 function withBackpressure(handlers: UntypedServiceImplementation): UntypedServiceImplementation {
+  let open = 0;
   return Object.fromEntries(
     Object.entries(handlers).map(([name, handler]) => [
       name,
       (stream: Duplex) => {
+        if (open >= MAX_REFLECTIONS) {
+          stream.on('error', () => {});
+          stream.emit('error', { code: status.RESOURCE_EXHAUSTED, details: 'too many ask at once' });
+          return;
+        }
+        open++;
+        stream.once('cancelled', () => open--);
         const write = stream.write.bind(stream);
         stream.write = (message) => {
           const room = write(message);

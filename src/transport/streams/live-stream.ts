@@ -17,6 +17,8 @@ import type { ConnectedPeer, StreamHandlers } from './types.js';
 export const MAX_REQUESTS_IN_FLIGHT = 16;
 /** Messages one peer may send between two pings: far above any honest use, far below what would hurt the others. */
 export const MAX_MESSAGES_PER_INTERVAL = 5_000;
+/** Bytes of them: five thousand answers to SETUP_EXIT, offer and all, come to half of it. */
+export const MAX_BYTES_PER_INTERVAL = 16 * 1024 * 1024;
 
 export interface LiveContext {
   readonly clock: Clock;
@@ -43,6 +45,7 @@ export class LiveStream {
   readonly #end: (error: VpndError) => void;
   #requests = 0;
   #messages = 0;
+  #bytes = 0;
   #closed = false;
 
   constructor(peer: ConnectedPeer, stream: ControlStream, context: LiveContext, end: (error: VpndError) => void) {
@@ -56,6 +59,7 @@ export class LiveStream {
     this.#heartbeat = new Heartbeat({ interval, silenceLimit, first }, context, {
       ping: (id) => {
         this.#messages = 0;
+        this.#bytes = 0;
         this.send({ kind: 'ping', id, load: undefined });
       },
       silent: () => end(new VpndError('timeout', `nothing heard for ${silenceLimit / 1_000} s`, { retryable: true })),
@@ -80,10 +84,11 @@ export class LiveStream {
     this.#heartbeat.stop();
   }
 
-  receive(message: ControlMessage): void {
+  /** A message, and its size on the wire. */
+  receive(message: ControlMessage, bytes: number): void {
     this.#heartbeat.heard();
     // Datagrams are many, and whoever takes them has limits of his own for them.
-    if (message.kind !== 'datagrams' && ++this.#messages > MAX_MESSAGES_PER_INTERVAL) {
+    if (message.kind !== 'datagrams' && !this.#mayComeBesides(bytes)) {
       this.#end(new VpndError('rate-limited', 'too many messages', { retryable: true }));
       return;
     }
@@ -121,6 +126,12 @@ export class LiveStream {
       case 'exit-response':
         this.#end(new VpndError('bad-message', `a peer does not send ${message.kind} on this stream`));
     }
+  }
+
+  #mayComeBesides(bytes: number): boolean {
+    this.#messages += 1;
+    this.#bytes += bytes;
+    return this.#messages <= MAX_MESSAGES_PER_INTERVAL && this.#bytes <= MAX_BYTES_PER_INTERVAL;
   }
 
   #datagrams({ session, packets }: DatagramsMessage): void {

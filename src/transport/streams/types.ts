@@ -78,6 +78,6 @@ export interface StreamManagerOptions {
     readonly address?: Omit<RateLimit, 'maxKeys'>;
     readonly peer?: Omit<RateLimit, 'maxKeys'>;
   };
-  /** Streams at once that have not authenticated yet. */
+  /** Streams at once that have not authenticated yet; one more crowds out the oldest of the address with most. */
   readonly maxUnauthenticated?: number;
 }

@@ -16,7 +16,7 @@ export function whileRunning(network: Network, clock: ProcessClock): Network {
     offer: (message) => real.offer(message),
     listen: (listener) =>
       real.listen({
-        message: (message) => clock.whenRunning(() => listener.message(message)),
+        message: (message, bytes) => clock.whenRunning(() => listener.message(message, bytes)),
         ended: (end) => clock.whenRunning(() => listener.ended(end)),
       }),
     end: (error) => real.end(error),

@@ -1,0 +1,25 @@
+import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import type { Server } from '@grpc/grpc-js';
+import type { Connection, Connections } from './connections.js';
+
+/**
+ * Counts the HTTP/2 streams of every connection, those included that no call comes of: reset at once, or for a method
+ * that there is not. grpc-js hands out neither its HTTP/2 server nor sessions, so this is the one place that looks inside
+ * it. Throws when there is nothing to see, so that another version of it does not go unguarded.
+ */
+export function watchSessions(grpc: Server, connections: Pick<Connections, 'from'>): void {
+  const { http2Servers } = grpc as unknown as { readonly http2Servers?: ReadonlyMap<Http2Server, unknown> };
+  const [server] = http2Servers?.keys() ?? [];
+  if (server === undefined) throw new Error('this version of grpc-js keeps its HTTP/2 servers elsewhere');
+  const guarded = new WeakMap<object, Connection>();
+  server.on('session', (session: ServerHttp2Session) => {
+    const connection = connections.from(session.socket);
+    if (connection === undefined) return;
+    guarded.set(session, connection);
+    connection.stop = () => session.destroy();
+  });
+  // Before grpc-js, which would begin to answer.
+  server.prependListener('stream', ({ session }: ServerHttp2Stream) => {
+    if (session !== undefined) guarded.get(session)?.guarded.opened();
+  });
+}
