@@ -155,7 +155,7 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
   const sampler = config.role === 'supernode' ? sampleHostLoad({ clock, metrics: host }) : undefined;
   life.onStop('load sampling', () => sampler?.close());
 
-  const network = grpcNetwork({ log, random });
+  const network = grpcNetwork({ log, random, clock, metrics });
   life.onStop('the network', () => network.close());
 
   const shared = {
