@@ -4,7 +4,9 @@ import type { Log } from '../src/core/ports/log.js';
 import { familyOf, type IpAddress, type Port } from '../src/model/address.js';
 import {
   type DeviceTraffic,
+  type EgressObservation,
   type InterfaceName,
+  KILL_SWITCH,
   type PeerObservation,
   type PinObservation,
   type RelayObservation,
@@ -19,17 +21,21 @@ import { countConnections, resetConnections } from './connections.js';
 import { detectEngine, requireHost } from './detect.js';
 import { DeviceUnits, type Step } from './device-units.js';
 import { Devices, type Engine } from './devices.js';
+import { EgressParts } from './egress.js';
+import { countExcluded } from './excluded-programs.js';
 import { FilterTables } from './filter.js';
 import { filterSpecs } from './filter-specs.js';
 import type { FilterUnit } from './filter-text.js';
 import { type Launcher, startLauncher } from './launcher.js';
 import { PinTables } from './pins.js';
 import { devicesRepinned, pinsOf, tunnelsOf } from './pins-of.js';
+import { Protection } from './protection.js';
 import { RelayTable, type Repairs } from './relay.js';
 import { RoutingTable } from './routing.js';
-import { type Owner, PROTOCOL } from './routing-text.js';
+import { type Owner, PROTOCOL, type RoutingUnit } from './routing-text.js';
 import { createRunner, type Runner, TOOL_DIRECTORIES } from './run.js';
 import { settled } from './settled.js';
+import { Shapers } from './shaper.js';
 import { forwardIpv4, forwardIpv6, reservePorts } from './sysctl.js';
 import { readTraffic } from './traffic.js';
 import { checkTogether, checkUnit } from './validate.js';
@@ -44,6 +50,8 @@ export interface LinuxDataPlaneOptions {
   readonly toolDirectories?: readonly string[];
   /** For daemons: programs are started from a small process beside this one. */
   readonly launcher?: boolean;
+  /** Where a kill switch that is to be there at the next boot is kept; nowhere unless given. */
+  readonly lockdownFile?: string;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -68,6 +76,7 @@ async function open(options: LinuxDataPlaneOptions, launcher: Launcher | undefin
   const engine = await detectEngine(runner, options.engine);
   const name = `vpnd_${options.owner}`;
   const devices = new Devices(runner, options.owner, engine, options.engine === 'auto', options.log);
+  const egress = new EgressParts(runner, name, options.log);
   const parts: Parts = {
     runner,
     devices,
@@ -76,11 +85,20 @@ async function open(options: LinuxDataPlaneOptions, launcher: Launcher | undefin
       4: new RelayTable(runner, 'ip', name, options.clock),
       6: new RelayTable(runner, 'ip6', name, options.clock),
     },
-    filters: new FilterTables(runner, filterSpecs(name), options.log),
+    filters: new FilterTables(runner, filterSpecs(name, egress), options.log),
+    egress,
+    shapers: new Shapers(runner, options.owner),
+    protection: new Protection(runner, name, options.log, options.lockdownFile),
     pins: new PinTables(runner, name),
     routing: new RoutingTable(runner, PROTOCOL[options.owner], (device) => devices.exists(device)),
   };
-  await Promise.all([parts.devices.list(), parts.routing.prime(), parts.filters.prime(), parts.pins.prime()]);
+  await Promise.all([
+    parts.devices.list(),
+    parts.routing.prime(),
+    parts.filters.prime(),
+    parts.protection.prime(),
+    parts.pins.prime(),
+  ]);
   return new LinuxDataPlane(engine, parts, options, launcher);
 }
 
@@ -90,6 +108,9 @@ interface Parts {
   readonly deviceUnits: DeviceUnits;
   readonly relays: Readonly<Record<4 | 6, RelayTable>>;
   readonly filters: FilterTables;
+  readonly egress: EgressParts;
+  readonly shapers: Shapers;
+  readonly protection: Protection;
   readonly pins: PinTables;
   readonly routing: RoutingTable;
 }
@@ -149,6 +170,10 @@ class LinuxDataPlane implements DataPlane {
     return await this.parts.pins.observe();
   }
 
+  async observeEgress(): Promise<EgressObservation> {
+    return await this.parts.egress.observe([...this.#units.values()]);
+  }
+
   async resetConnections(from: readonly IpAddress[]): Promise<void> {
     await resetConnections(this.parts.runner, from, this.options.log);
   }
@@ -162,8 +187,16 @@ class LinuxDataPlane implements DataPlane {
     return { ipv4, ipv6 };
   }
 
+  lockedDown(): boolean {
+    return this.parts.protection.isLockedDown();
+  }
+
+  excludedPrograms(): number | undefined {
+    return countExcluded();
+  }
+
   async inventory(): Promise<readonly string[]> {
-    const { devices, relays, filters, pins, routing } = this.parts;
+    const { devices, relays, filters, protection, pins, routing } = this.parts;
     const links = await devices.list();
     const lists = await Promise.all([
       ...links.map(async (link) => {
@@ -176,7 +209,9 @@ class LinuxDataPlane implements DataPlane {
       relays[4].inventory(),
       relays[6].inventory(),
       filters.inventory(),
+      protection.inventory(),
       pins.inventory(),
+      this.parts.shapers.inventory(),
       routing.inventory(),
     ]);
     return lists.flat();
@@ -210,7 +245,7 @@ class LinuxDataPlane implements DataPlane {
   }
 
   async #apply(change: UnitChange): Promise<void> {
-    const { devices, filters, routing } = this.parts;
+    const { devices, filters, routing, protection } = this.parts;
     const before = this.#units;
     const after = new Map(before);
     for (const id of change.remove ?? []) after.delete(id);
@@ -219,13 +254,16 @@ class LinuxDataPlane implements DataPlane {
     const remove = (change.remove ?? []).filter((id) => !after.has(id));
     checkTogether(after, put, (name) => devices.isOurs(name) && devices.exists(name));
 
-    const filterChanges = put.some(isFilterUnit) || remove.some(isFilterId);
+    const filterChanges = put.some(isRoutingUnit) || remove.some(isRoutingId);
+    if (put.some((unit) => unit.kind === 'egress')) await this.parts.egress.look();
     // A device never stands without its filter: what is new comes first, what goes leaves last.
     const step = { put, remove, before, after };
-    const union = new Map([...[...before].filter(([, unit]) => isFilterUnit(unit)), ...after]);
+    const union = new Map([...[...before].filter(([, unit]) => isRoutingUnit(unit)), ...after]);
     this.#forward(put);
+    const passing = filterChanges ? protection.widen(before, after) : Promise.resolve();
     const guarded = filterChanges ? filters.apply([...union.values()].filter(isFilterUnit)) : Promise.resolve();
-    const exempted = filterChanges ? routing.exempt([...union.values()].filter(isFilterUnit)) : Promise.resolve();
+    const routable = filterChanges ? routing.exempt([...union.values()].filter(isRoutingUnit)) : Promise.resolve();
+    const exempted = settled([routable, passing]).then(() => {});
     const [prepared] = await settled([
       this.parts.deviceUnits.apply(step, exempted),
       exempted,
@@ -238,8 +276,11 @@ class LinuxDataPlane implements DataPlane {
     });
     const lines = prepared.flatMap((device) => device.lines);
     const created = prepared.filter((device) => device.created);
-    for (const device of created) routing.forgetDevice(device.unit.name);
-    const routed = [...after.values()].filter(isFilterUnit);
+    for (const device of created) {
+      routing.forgetDevice(device.unit.name);
+      this.parts.shapers.forgetDevice(device.unit.name);
+    }
+    const routed = [...after.values()].filter(isRoutingUnit);
     // With the last tunnel's rules its connections would find another way out for a moment: not without its address.
     if (isLastTunnel(before, after)) await this.#removeDevices(remove, after);
     const routes = filterChanges || created.length > 0 ? routing.apply(routed, lines) : devices.batch(lines);
@@ -247,8 +288,10 @@ class LinuxDataPlane implements DataPlane {
     for (const { unit } of prepared) devices.settled(unit);
 
     await this.#removeDevices(remove, after);
-    if (filterChanges) await filters.apply(routed);
+    if (filterChanges)
+      await Promise.all([filters.apply(routed.filter(isFilterUnit)), protection.settle(before, after)]);
     if (filterChanges || created.length > 0) await this.#pin(step);
+    await this.parts.shapers.apply(after);
     this.#units = after;
   }
 
@@ -313,7 +356,7 @@ class LinuxDataPlane implements DataPlane {
   }
 
   async #reconcile(desired: readonly Unit[]): Promise<Reconciliation> {
-    const { devices, relays, filters, routing } = this.parts;
+    const { devices, relays, filters, routing, protection } = this.parts;
     if (this.options.relayPorts !== undefined) reservePorts(this.options.relayPorts, this.options.log);
     const wanted = new Map(desired.map((unit) => [unitIdOf(unit), unit]));
     checkTogether(wanted, desired, () => false);
@@ -323,6 +366,12 @@ class LinuxDataPlane implements DataPlane {
         if (unit.kind === 'egress' || unit.kind === 'relay') repairs.repaired.add(unitIdOf(unit));
     }
     const filtering = desired.filter(isFilterUnit);
+    // This machine is in another network than before: nobody has changed our rules, they follow.
+    if (desired.some((unit) => unit.kind === 'egress') && (await this.parts.egress.look())) {
+      const before = [...this.#units.values()].filter(isFilterUnit);
+      if (before.length > 0) await filters.apply(before).catch(() => {});
+    }
+    const routed = desired.filter(isRoutingUnit);
     const failures: unknown[] = [];
     const attempt = async (step: () => Promise<void>) => {
       try {
@@ -331,12 +380,19 @@ class LinuxDataPlane implements DataPlane {
         failures.push(thrown);
       }
     };
+    // First where there is one, last where there is none: traffic is let out when nothing of a tunnel is left.
+    const protects = wanted.has(KILL_SWITCH);
+    if (protects) await attempt(() => protection.reconcile(wanted, repairs));
     // Filters that are needed come before devices; nothing here takes one away from a device that stays.
     await attempt(() => filters.reconcile(filtering, repairs));
     await attempt(() =>
-      this.parts.deviceUnits.reconcile(wanted, this.#units, repairs, (name) => routing.forgetDevice(name)),
+      this.parts.deviceUnits.reconcile(wanted, this.#units, repairs, (name) => {
+        routing.forgetDevice(name);
+        this.parts.shapers.forgetDevice(name);
+      }),
     );
-    await attempt(() => routing.reconcile(filtering, repairs));
+    await attempt(() => this.parts.shapers.reconcile(wanted, repairs));
+    await attempt(() => routing.reconcile(routed, repairs));
     await attempt(async () => this.parts.pins.reconcile(await pinsOf(wanted, this.parts.devices), repairs));
     const relayed = desired.filter((unit) => unit.kind === 'relay');
     for (const family of [4, 6] as const) {
@@ -352,6 +408,7 @@ class LinuxDataPlane implements DataPlane {
         routing.forgetDevice(link.name);
       }
     });
+    if (!protects) await attempt(() => protection.reconcile(wanted, repairs));
     if (failures.length > 0) throw toVpndError(failures[0]);
     this.#units = wanted;
     return { repaired: [...repairs.repaired], removed: repairs.removed };
@@ -359,7 +416,8 @@ class LinuxDataPlane implements DataPlane {
 }
 
 const isFilterUnit = (unit: Unit): unit is FilterUnit => unit.kind === 'egress' || unit.kind === 'full-tunnel';
+const isRoutingUnit = (unit: Unit): unit is RoutingUnit => isFilterUnit(unit) || unit.kind === 'kill-switch';
 const isLastTunnel = (before: ReadonlyMap<UnitId, Unit>, after: ReadonlyMap<UnitId, Unit>): boolean =>
   tunnelsOf(before).length > 0 && tunnelsOf(after).length === 0;
 
-const isFilterId = (id: UnitId): boolean => id.startsWith('egress/') || id.startsWith('full-tunnel/');
+const isRoutingId = (id: UnitId): boolean => /^(?:egress|full-tunnel|kill-switch)\//.test(id);

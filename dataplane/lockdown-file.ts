@@ -1,10 +1,10 @@
 import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Log } from '../src/core/ports/log.js';
 import { VpndError } from '../src/model/errors.js';
 
-/** Name of the file in a client's state directory. */
-export const LOCKDOWN_FILE = 'lockdown.nft';
+/** Of a client's state directory. */
+export const lockdownFileIn = (stateDir: string): string => join(stateDir, 'lockdown.nft');
 
 /**
  * A kill switch as text for `nft -f`, kept on disk: that it is there means lockdown, and putting it in force needs no

@@ -2,6 +2,8 @@ import type { DataPlane, Reconciliation, UnitChange } from '../src/core/ports/da
 import { type Endpoint, formatHostPort, type IpAddress, type Port, sameEndpoint } from '../src/model/address.js';
 import type {
   DeviceTraffic,
+  EgressObservation,
+  EgressUnit,
   EndpointPin,
   FullTunnelUnit,
   InterfaceName,
@@ -11,7 +13,7 @@ import type {
   Unit,
   UnitId,
 } from '../src/model/dataplane.js';
-import { unitIdOf } from '../src/model/dataplane.js';
+import { KILL_SWITCH, unitIdOf, VIOLATIONS, type Violation } from '../src/model/dataplane.js';
 import { VpndError } from '../src/model/errors.js';
 import type { WireGuardPublicKey } from '../src/model/keys.js';
 import type { Instant } from '../src/model/time.js';
@@ -45,6 +47,9 @@ export interface MemoryDataPlane extends DataPlane {
   countPinned(device: InterfaceName, more: Partial<PinPackets>): void;
   /** Addresses whose connections have been reset, in order. */
   resets(): readonly IpAddress[];
+  /** What `observeEgress` answers from now on, added to what it did. */
+  countRefused(kind: Violation, packets: number): void;
+  countCarried(fromClients: number, toClients: number): void;
   setUplinks(uplinks: { readonly ipv4: boolean; readonly ipv6: boolean }): void;
   /** The local addresses of the connections that are open now, one for each. */
   setConnections(from: readonly IpAddress[]): void;
@@ -57,6 +62,13 @@ export interface MemoryDataPlane extends DataPlane {
 export type PinPackets = Omit<PinObservation, 'device'>;
 
 const NO_TRAFFIC: DeviceTraffic = { rxPackets: 0, txPackets: 0 };
+const NO_EGRESS: EgressObservation = {
+  refused: Object.fromEntries(VIOLATIONS.map((kind) => [kind, 0])) as Record<Violation, number>,
+  fromClients: 0,
+  toClients: 0,
+  onLink: [],
+  special: [],
+};
 const NO_PACKETS: PinPackets = { fromPackets: 0, toPackets: 0 };
 const QUIET: PeerActivity = { endpoint: undefined, lastHandshake: undefined, rxBytes: 0, txBytes: 0 };
 
@@ -77,6 +89,7 @@ class Memory implements MemoryDataPlane {
   readonly #pinned = new Map<InterfaceName, PinPackets>();
   readonly #resets: IpAddress[] = [];
   #uplinks = { ipv4: true, ipv6: true };
+  #egress: EgressObservation = NO_EGRESS;
   #connections: readonly IpAddress[] = [];
   #failure: VpndError | undefined;
   #closed = false;
@@ -145,6 +158,15 @@ class Memory implements MemoryDataPlane {
     return this.#uplinks;
   }
 
+  lockedDown(): boolean {
+    const unit = this.#units.get(KILL_SWITCH);
+    return unit?.kind === 'kill-switch' && unit.persist;
+  }
+
+  excludedPrograms(): number | undefined {
+    return undefined;
+  }
+
   async inventory(): Promise<readonly string[]> {
     return [...this.#units.values()].map(line).sort();
   }
@@ -210,6 +232,24 @@ class Memory implements MemoryDataPlane {
 
   resets(): readonly IpAddress[] {
     return [...this.#resets];
+  }
+
+  async observeEgress() {
+    return this.#egress;
+  }
+
+  countRefused(kind: Violation, packets: number): void {
+    const { refused } = this.#egress;
+    this.#egress = { ...this.#egress, refused: { ...refused, [kind]: refused[kind] + packets } };
+  }
+
+  countCarried(fromClients: number, toClients: number): void {
+    const before = this.#egress;
+    this.#egress = {
+      ...before,
+      fromClients: before.fromClients + fromClients,
+      toClients: before.toClients + toClients,
+    };
   }
 
   setUplinks(uplinks: { readonly ipv4: boolean; readonly ipv6: boolean }): void {
@@ -285,20 +325,36 @@ function line(unit: Unit): string {
     case 'relay':
       return `relay ${unit.localIp} ${unit.port} vouched ${addresses(unit.vouched)} next ${nextText(unit)}`;
     case 'egress':
-      return `egress ${unit.device} from ${unit.sources.join(' ')} gateways ${addresses(unit.gateways)}${unit.ipv6 ? '' : ' without IPv6'}`;
+      return `egress ${unit.device} from ${unit.sources.join(' ')} gateways ${addresses(unit.gateways)}${unit.ipv6 ? '' : ' without IPv6'}${refusals(unit)}`;
+    case 'shaper':
+      return `shaper ${unit.device} ${unit.rate} bit/s, ${unit.sessionRate} bit/s each`;
     case 'full-tunnel':
       return [
         `full-tunnel ${unit.device} ${unit.use} table ${unit.table} from ${addresses(unit.sources)}`,
         `IPv6 ${unit.ipv6} exempt ${exempt(unit)}`,
         ...(unit.pin === undefined ? [] : [`pin ${formatHostPort(unit.pin.from)} to ${formatHostPort(unit.pin.to)}`]),
       ].join(' ');
+    case 'kill-switch':
+      return [
+        `kill-switch but ${unit.devices.join(' ')}`,
+        `endpoints ${unit.endpoints.map(formatHostPort).join(' ') || 'none'}`,
+        `own ${exempt({ exempt: unit.own })}`,
+        ...(unit.exclude.length === 0 ? [] : [`excluded ${unit.exclude.join(' ')}`]),
+        ...(unit.lan ? ['with the LAN'] : []),
+        ...(unit.persist ? ['kept on file'] : []),
+      ].join(', ');
   }
 }
 
+const refusals = ({ forbidden, forbidOnLink, limits }: EgressUnit): string => {
+  const { newPerSession, newInAll, openPerSession } = limits;
+  const never = [...(forbidOnLink ? ['its own networks'] : []), ...forbidden].join(' ');
+  return `${never === '' ? '' : ` never to ${never}`} connections ${newPerSession}/s ${newInAll}/s in all ${openPerSession} open`;
+};
 const addresses = (list: readonly IpAddress[]): string => list.join(' ') || 'nothing';
 const nextText = ({ next }: RelayUnit): string =>
   next.kind === 'hop' ? formatHostPort(next.endpoint) : `port ${next.port}`;
-const exempt = (unit: FullTunnelUnit): string =>
+const exempt = (unit: Pick<FullTunnelUnit, 'exempt'>): string =>
   unit.exempt.map(({ protocol, endpoint }) => `${protocol} ${formatHostPort(endpoint)}`).join(' ') || 'nothing';
 
 const samePin = (pin: EndpointPin | undefined, before: Unit | undefined): boolean =>

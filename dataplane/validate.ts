@@ -3,9 +3,11 @@ import {
   type EgressUnit,
   type FullTunnelUnit,
   type InterfaceName,
+  type KillSwitchUnit,
   type PeerUnit,
   parseInterfaceName,
   type RelayUnit,
+  type ShaperUnit,
   type Unit,
   type UnitId,
   unitIdOf,
@@ -26,6 +28,7 @@ export function checkUnit(unit: Unit): void {
       if (unit.listenPort !== undefined) checkPort(unit, unit.listenPort);
       if (!Number.isInteger(unit.mtu) || unit.mtu < 576 || unit.mtu > 65_535) refuse(unit, `MTU ${unit.mtu}`);
       for (const address of unit.addresses) if (!parseCidr(address).ok) refuse(unit, `address ${address}`);
+      if (unit.mark !== undefined && !isMark(unit.mark)) refuse(unit, `mark ${unit.mark}`);
       return;
     case 'peer':
       checkPeer(unit);
@@ -38,6 +41,12 @@ export function checkUnit(unit: Unit): void {
       return;
     case 'full-tunnel':
       checkFullTunnel(unit);
+      return;
+    case 'shaper':
+      checkShaper(unit);
+      return;
+    case 'kill-switch':
+      checkKillSwitch(unit);
       return;
   }
 }
@@ -55,6 +64,7 @@ export function checkTogether(
     switch (unit.kind) {
       case 'peer':
       case 'egress':
+      case 'shaper':
       case 'full-tunnel':
         if (!units.has(`device/${unit.device}` as UnitId) && !isDevice(unit.device)) {
           refuse(unit, `there is no device ${unit.device}`);
@@ -70,6 +80,7 @@ export function checkTogether(
         break;
       }
       case 'device':
+      case 'kill-switch':
         break;
     }
   }
@@ -133,6 +144,23 @@ function checkEgress(unit: EgressUnit): void {
     if (!parseCidr(network).ok || prefixLength(network) === 0) refuse(unit, `route ${network}`);
   }
   for (const ip of unit.gateways) checkAddress(unit, ip);
+  for (const network of unit.forbidden) if (!parseCidr(network).ok) refuse(unit, `forbidden network ${network}`);
+  for (const limit of Object.values(unit.limits)) {
+    if (!Number.isInteger(limit) || limit < 0 || limit > MOST_CONNECTIONS) refuse(unit, `limit ${limit}`);
+  }
+}
+
+/** More than a machine's table of connections holds, and less than overflows nft's numbers. */
+const MOST_CONNECTIONS = 10_000_000;
+/** 1 Tbit/s. */
+const MOST_BITS = 1e12;
+
+function checkShaper(unit: ShaperUnit): void {
+  checkName(unit, unit.device);
+  for (const rate of [unit.rate, unit.sessionRate]) {
+    if (!Number.isFinite(rate) || rate < 0 || rate > MOST_BITS) refuse(unit, `rate ${rate}`);
+  }
+  if (unit.rate === 0 && unit.sessionRate === 0) refuse(unit, 'it limits nothing');
 }
 
 function checkFullTunnel(unit: FullTunnelUnit): void {
@@ -154,6 +182,20 @@ function checkFullTunnel(unit: FullTunnelUnit): void {
   if (familyOf(unit.pin.from.ip) !== familyOf(unit.pin.to.ip)) refuse(unit, 'its pin is between address families');
   if (sameEndpoint(unit.pin.from, unit.pin.to)) refuse(unit, 'its pin leads to where it comes from');
 }
+
+/** Wide exclusions are their user's own wish; one of everything would be no kill switch at all. */
+function checkKillSwitch(unit: KillSwitchUnit): void {
+  for (const name of unit.devices) checkName(unit, name);
+  for (const { ip, port } of [...unit.endpoints, ...unit.own.map(({ endpoint }) => endpoint)]) {
+    checkAddress(unit, ip);
+    checkPort(unit, port);
+  }
+  for (const network of unit.exclude) {
+    if (!parseCidr(network).ok || prefixLength(network) === 0) refuse(unit, `excluded network ${network}`);
+  }
+}
+
+const isMark = (mark: number): boolean => Number.isInteger(mark) && mark > 0 && mark <= 4_294_967_295;
 
 function checkName(unit: Unit, name: string): void {
   if (parseInterfaceName(name) === undefined) refuse(unit, `interface name ${JSON.stringify(name)}`);

@@ -23,11 +23,13 @@ export async function openDataPlane(config: ForwardingConfig, deps: { clock: Clo
     return openMemoryDataPlane();
   }
   const { openLinuxDataPlane } = await import('../../dataplane/linux.js');
+  const { lockdownFileIn } = await import('../../dataplane/lockdown-file.js');
   return openLinuxDataPlane({
     owner: config.role,
     engine: config.dataplane,
     launcher: true,
     ...(config.role === 'supernode' ? { relayPorts: config.relayPorts } : {}),
+    ...(config.role === 'client' ? { lockdownFile: lockdownFileIn(config.stateDir) } : {}),
     ...deps,
   });
 }

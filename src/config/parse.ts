@@ -151,6 +151,7 @@ function buildExit(given: AllGiven, raw: RawConfig): ExitConfig {
     sessionCapacity: v.sessionCapacity,
     ipv6: v.ipv6,
     pq: v.pq,
+    wireguardKeyEvery: v.wireguardKeyEvery,
     uplinkCheck: v.uplinkCheck ?? [],
     ...retention(v),
   };
@@ -180,6 +181,9 @@ function buildClient(given: AllGiven, raw: RawConfig): ClientConfig {
     standby: v.standby,
     pq: v.pq,
     dns: v.dns,
+    allowLan: v.allowLan,
+    exclude: v.exclude ?? [],
+    lockdown: v.lockdown,
     rotateEvery: v.rotateEvery,
     ...retention(v),
   };

@@ -94,6 +94,8 @@ export interface ExitConfig extends MemberConfig, RetentionConfig {
   readonly ipv6: 'auto' | 'on' | 'off';
   /** Post-quantum pre-shared keys with clients. */
   readonly pq: PostQuantum;
+  /** How long a WireGuard key is given to new sessions; undefined for ever. */
+  readonly wireguardKeyEvery: Millis | undefined;
   /** Hosts whose silence means that this exit has lost the internet, besides the overlay's own. */
   readonly uplinkCheck: readonly HostPort[];
 }
@@ -111,6 +113,12 @@ export interface ClientConfig extends MemberConfig, RetentionConfig {
   readonly pq: PostQuantum;
   /** Who is asked for names, through the tunnel: one to three; undefined leaves this machine's resolver alone. */
   readonly dns: readonly IpAddress[] | undefined;
+  /** Private networks beside this machine stay reachable while a tunnel is wanted. */
+  readonly allowLan: boolean;
+  /** Networks that are reached outside the tunnels. */
+  readonly exclude: readonly Cidr[];
+  /** Hold traffic without a tunnel, without the daemon and through reboots; undefined leaves it as it is. */
+  readonly lockdown: boolean | undefined;
   /** Go over to another exit this often; undefined for never. */
   readonly rotateEvery: Millis | undefined;
 }

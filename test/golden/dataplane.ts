@@ -4,6 +4,12 @@ import t from 'tap';
 import { merge } from '../../dataplane/change-queue.js';
 import { linkLines } from '../../dataplane/devices.js';
 import { renderArpTable, renderFilterTable } from '../../dataplane/filter-text.js';
+import {
+  killSwitchElements,
+  renderExcludedPrograms,
+  renderKillSwitch,
+  renderKillSwitchChange,
+} from '../../dataplane/kill-switch-text.js';
 import { parseElements } from '../../dataplane/nft.js';
 import { renderPinTable } from '../../dataplane/pins-text.js';
 import { relayElements, renderRelayChange, renderRelayTable } from '../../dataplane/relay-text.js';
@@ -24,6 +30,7 @@ import {
   fullTunnel,
   ip,
   keyPair,
+  killSwitch,
   name,
   peer,
   port,
@@ -109,6 +116,29 @@ golden(
   'pin.nft',
   [pinned, pinned6].map((unit) => renderPinTable('vpnd_client_pin_51820', { unit, listenPort: port(51_999) })).join(''),
 );
+const closed = killSwitch({
+  endpoints: [at('198.51.100.1', 40_001), at('2001:db8::1', 40_001)],
+  own: [
+    { protocol: 'tcp', endpoint: at('198.51.100.1', 443) },
+    { protocol: 'udp', endpoint: at('198.51.100.1', 40_000) },
+  ],
+});
+const open = killSwitch({ lan: true, exclude: cidrs('203.0.113.0/24', '203.0.113.7/32', '2001:db8:5::/48') });
+golden(
+  'kill-switch.nft',
+  renderKillSwitch('vpnd_client_kill_switch', { ...closed, uid: 998 }, killSwitchElements(closed)),
+);
+golden(
+  'kill-switch-open.nft',
+  renderKillSwitch('vpnd_client_kill_switch', { ...open, uid: 998 }, killSwitchElements(open)),
+);
+golden(
+  'kill-switch-change.nft',
+  renderKillSwitchChange('vpnd_client_kill_switch', killSwitchElements(open), killSwitchElements(closed)),
+);
+golden('excluded-programs.nft', renderExcludedPrograms('vpnd_client_programs', { path: 'vpnd-exclude' }));
+golden('routing-kill-switch.ip', batch(planRouting(NOTHING, renderRouting([closed], [4, 6]), PROTOCOL.client)));
+golden('routing-kill-switch-open.ip', batch(planRouting(NOTHING, renderRouting([open], [4, 6]), PROTOCOL.client)));
 const both = renderRouting([tunnel, standby], [4, 6]);
 golden('routing-up.ip', batch(planRouting(NOTHING, both, PROTOCOL.client)));
 golden('routing-down.ip', batch(planRouting(both, NOTHING, PROTOCOL.client)));
@@ -145,7 +175,12 @@ const state: PeerState = {
   rxBytes: 0,
   txBytes: 0,
 };
-const holds: DeviceState = { privateKey: undefined, listenPort: 0, mark: 0, peers: new Map([[state.publicKey, state]]) };
+const holds: DeviceState = {
+  privateKey: undefined,
+  listenPort: 0,
+  mark: 0,
+  peers: new Map([[state.publicKey, state]]),
+};
 const now = instantOf(Date.UTC(2026, 0, 1));
 const plan = (more: object, before = peer('wg-a', 2, { endpoint: at('198.51.100.9', 5000) })) =>
   planPeer(peer('wg-a', 2, { presharedKey: state.presharedKey, keepalive: 25, ...more }), state, before, now);

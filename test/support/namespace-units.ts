@@ -5,8 +5,10 @@ import type {
   EgressUnit,
   FullTunnelUnit,
   InterfaceName,
+  KillSwitchUnit,
   PeerUnit,
   RelayUnit,
+  ShaperUnit,
 } from '../../src/model/dataplane.js';
 import type { SessionId } from '../../src/model/ids.js';
 import type { WireGuardKeyPair, WireGuardPrivateKey, WireGuardPublicKey } from '../../src/model/keys.js';
@@ -74,6 +76,28 @@ export const egress = (on: string, more: Partial<EgressUnit> = {}): EgressUnit =
   sources: cidrs('10.200.0.0/13', 'fd7a:7670:6e64::/48'),
   ipv6: true,
   gateways: [ip('10.200.0.1'), ip('fd7a:7670:6e64::1')],
+  forbidden: [],
+  forbidOnLink: true,
+  limits: { newPerSession: 0, newInAll: 0, openPerSession: 0 },
+  ...more,
+});
+
+export const shaper = (on: string, more: Partial<ShaperUnit> = {}): ShaperUnit => ({
+  kind: 'shaper',
+  device: name(on),
+  rate: 10_000_000,
+  sessionRate: 0,
+  ...more,
+});
+
+export const killSwitch = (more: Partial<KillSwitchUnit> = {}): KillSwitchUnit => ({
+  kind: 'kill-switch',
+  devices: ['wg-client', 'wg-client-1', 'wg-client-2'].map(name),
+  endpoints: [at('198.51.100.1', 40_001)],
+  own: [{ protocol: 'tcp', endpoint: at('198.51.100.1', 443) }],
+  lan: false,
+  exclude: [],
+  persist: false,
   ...more,
 });
 

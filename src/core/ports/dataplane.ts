@@ -1,6 +1,7 @@
 import type { IpAddress } from '../../model/address.js';
 import type {
   DeviceTraffic,
+  EgressObservation,
   InterfaceName,
   PeerObservation,
   PinObservation,
@@ -38,12 +39,18 @@ export interface DataPlane {
   /** Cheap enough for five times a second: two small files. Undefined where there is no such device. */
   traffic(device: InterfaceName): DeviceTraffic | undefined;
   observePins(): Promise<readonly PinObservation[]>;
+  /** What exits' rules have counted; all zero where there is no egress. */
+  observeEgress(): Promise<EgressObservation>;
   /** Reset this machine's own TCP connections from these addresses at once, where the kernel can; never rejects. */
   resetConnections(from: readonly IpAddress[]): Promise<void>;
   /** How many of this machine's own connections (TCP, and connected UDP) leave from these addresses; never rejects. */
   openConnections(from: readonly IpAddress[]): Promise<number>;
   /** Whether this machine has a default route to the internet, by family. */
   uplinks(): Promise<{ readonly ipv4: boolean; readonly ipv6: boolean }>;
+  /** Whether a kill switch is kept on file, to be put in force at the next boot. */
+  lockedDown(): boolean;
+  /** How many programs run outside the tunnels (`vpnd exclude`); undefined where this machine has no cgroup v2 for it. */
+  excludedPrograms(): number | undefined;
   /** What of vpnd's own is in the kernel now, for shutdown messages, doctor and tests: one line each. */
   inventory(): Promise<readonly string[]>;
   /** Stop using the kernel; leaves everything in place. */

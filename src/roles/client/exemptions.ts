@@ -1,11 +1,9 @@
 import { NOBODY } from '../../core/ports/login-page.js';
 import { type Endpoint, parseIp } from '../../model/address.js';
+import type { Exemption } from '../../model/dataplane.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 
-export interface Exemption {
-  readonly protocol: 'tcp' | 'udp';
-  readonly endpoint: Endpoint;
-}
+export type { Exemption };
 
 /** Supernodes a client must reach outside the tunnel: its own, and those it would turn to next. */
 const EXEMPT_SUPERNODES = 8;

@@ -20,6 +20,7 @@ import { KemPairs } from './kem-pairs.js';
 import { openTunnel } from './opening.js';
 import { Paths } from './paths.js';
 import { Penalties } from './penalties.js';
+import type { Protection } from './protection.js';
 import { Pulses } from './pulses.js';
 import { ClientRecord } from './record.js';
 import { Rekeying } from './rekey.js';
@@ -41,6 +42,7 @@ export interface KeeperDeps {
   readonly lineTo: (supernode: PeerId) => Line | undefined;
   readonly openCarrier: OpenCarrier;
   readonly privacy: () => Privacy;
+  readonly protection: Protection;
   readonly happened: (code: EventCode, text: string, session?: SessionId) => void;
   readonly pulseChanged: (session: SessionId, pulse: Pulse, before: Pulse) => void;
   /** What a person reads as the last change of the tunnel in use. */
@@ -64,7 +66,13 @@ export class Keeper {
   constructor(private readonly deps: KeeperDeps) {
     const { config, ports, lineTo } = deps;
     const { clock, log } = ports;
-    const tunnels = new Tunnels(config, ports.dataplane, () => supernodeExemptions(deps.supernodes()), log);
+    const tunnels = new Tunnels(
+      config,
+      ports.dataplane,
+      () => supernodeExemptions(deps.supernodes()),
+      log,
+      deps.protection,
+    );
     const tell = (supervisor: PeerId | undefined, news: News) => this.tell(supervisor, news);
     const happened = (code: EventCode, text: string, session: SessionId) => this.#happened(code, text, session);
     this.tunnels = tunnels;

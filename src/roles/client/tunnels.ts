@@ -6,6 +6,7 @@ import { unitIdOf } from '../../model/dataplane.js';
 import type { SessionId } from '../../model/ids.js';
 import type { WireGuardKeyPair } from '../../model/keys.js';
 import type { Exemption } from './exemptions.js';
+import type { Protection } from './protection.js';
 import { checkStep } from './steps.js';
 import { type HeldTunnel, hasSession, isInForce, type Tunnel, tunnelUnits } from './tunnel.js';
 
@@ -15,6 +16,10 @@ export const SLOTS = 3;
 /** Interface names are at most 15 characters long. */
 export const slotDevice = (base: InterfaceName, slot: number): InterfaceName =>
   (slot === 0 ? base : `${base.slice(0, 13)}-${slot}`) as InterfaceName;
+
+/** Of all the tunnels that a client may have. */
+export const slotDevices = (base: InterfaceName): readonly InterfaceName[] =>
+  Array.from({ length: SLOTS }, (_, slot) => slotDevice(base, slot));
 
 /** The client's tunnels: what they are, and the one way in which a change of them reaches the kernel. */
 export class Tunnels {
@@ -27,6 +32,8 @@ export class Tunnels {
     private readonly dataplane: DataPlane,
     private readonly exempt: () => readonly Exemption[],
     private readonly log: Log,
+    /** What keeps traffic in them, by what they ask for. */
+    private readonly protection: Pick<Protection, 'units'>,
   ) {}
 
   all(): readonly Tunnel[] {
@@ -123,11 +130,8 @@ export class Tunnels {
 
   #wanted(): ReadonlyMap<UnitId, Unit> {
     const exempt = this.exempt();
-    return new Map(
-      this.all()
-        .flatMap((tunnel) => tunnelUnits(tunnel, exempt))
-        .map((unit) => [unitIdOf(unit), unit]),
-    );
+    const units = this.all().flatMap((tunnel) => tunnelUnits(tunnel, exempt));
+    return new Map([...units, ...this.protection.units(units, exempt)].map((unit) => [unitIdOf(unit), unit]));
   }
 
   #blank(slot: number, keys: WireGuardKeyPair): Tunnel {
@@ -140,6 +144,7 @@ export class Tunnels {
       held: undefined,
       holds: false,
       pin: undefined,
+      search: undefined,
       carriedAt: undefined,
     };
   }

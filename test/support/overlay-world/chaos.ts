@@ -207,8 +207,8 @@ export class Chaos {
 
   /** Somebody removes one thing of ours from a kernel: it is there again within half a minute. */
   async #vandalise(machine: Machine): Promise<void> {
-    // Until a kill switch is repaired packets do leave.
-    const ids = machine.kernel.units().flatMap((unit) => (unit.kind === 'full-tunnel' ? [] : [unitIdOf(unit)]));
+    // Routes, rules and devices may all go: what holds the traffic is the kill switch. Until that is repaired packets do leave.
+    const ids = machine.kernel.units().flatMap((unit) => (unit.kind === 'kill-switch' ? [] : [unitIdOf(unit)]));
     const id = this.#any(ids);
     if (id === undefined) return;
     this.#note(`${machine.name} loses ${id}`);

@@ -77,6 +77,7 @@ export const exitConfig = (name: string, change: Partial<ExitConfig> = {}): Exit
   sessionCapacity: 50,
   ipv6: 'auto',
   uplinkCheck: [],
+  wireguardKeyEvery: undefined,
   pq: 'prefer',
   ...change,
 });
@@ -88,6 +89,9 @@ export const clientConfig = (name: string, change: Partial<ClientConfig> = {}): 
   table: 51_820,
   privacy: 'auto',
   standby: false,
+  allowLan: false,
+  exclude: [],
+  lockdown: undefined,
   rotateEvery: undefined,
   pq: 'require',
   dns: ['9.9.9.9' as IpAddress],

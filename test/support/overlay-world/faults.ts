@@ -18,7 +18,10 @@ export function end({ underlay }: Pick<FaultDeps, 'underlay'>, machine: Machine,
   machine.process = undefined;
   machine.store = machine.store.reopen();
   machine.powered = how === 'process';
-  if (how === 'power-off') machine.kernel.reconcile([]).catch(() => {});
+  if (how !== 'power-off') return;
+  // Lockdown is on file, and in force again before any network is up.
+  const kept = machine.kernel.units().filter((unit) => unit.kind === 'kill-switch' && unit.persist);
+  machine.kernel.reconcile(kept.map((unit) => ({ ...unit, endpoints: [] }))).catch(() => {});
 }
 
 /** What can happen to the machines of a world and to the networks between them. */

@@ -1,8 +1,15 @@
 import type { MemoryDataPlane } from '../../../dataplane/memory.js';
 import type { Clock } from '../../../src/core/ports/clock.js';
 import type { Random } from '../../../src/core/ports/random.js';
-import { type Endpoint, type IpAddress, type Port, sameEndpoint } from '../../../src/model/address.js';
-import type { DeviceUnit, FullTunnelUnit, RelayUnit, UnitId } from '../../../src/model/dataplane.js';
+import { cidrAddress, type Endpoint, type IpAddress, type Port, sameEndpoint } from '../../../src/model/address.js';
+import {
+  type DeviceUnit,
+  type FullTunnelUnit,
+  KILL_SWITCH,
+  type KillSwitchUnit,
+  type RelayUnit,
+  type UnitId,
+} from '../../../src/model/dataplane.js';
 import type { WireGuardPublicKey } from '../../../src/model/keys.js';
 import { MachineSockets } from './memory-udp-sockets.js';
 import { answerTo, bytesOf, type Datagram, type Inner, type Payload, payloadOf } from './packets.js';
@@ -63,8 +70,10 @@ export class Host {
     const tunnels = this.#tunnels();
     const bound = tunnels.find((one) => one.sources.includes(inner.source));
     const tunnel = bound ?? activeOf(tunnels);
-    if (tunnel === undefined)
-      return tunnels.length === 0 ? { by: 'uplink' } : { by: 'nobody', why: 'no tunnel is active' };
+    if (tunnel === undefined) {
+      if (tunnels.length > 0) return { by: 'nobody', why: 'no tunnel is active' };
+      return this.#killSwitch() === undefined ? { by: 'uplink' } : { by: 'nobody', why: 'the kill switch is on' };
+    }
     if (tunnel.use === 'dead') return { by: 'reset' };
     return this.wireguard.send(tunnel.device, inner)
       ? { by: 'tunnel', device: tunnel.device }
@@ -76,13 +85,18 @@ export class Host {
     return activeOf(this.#tunnels())?.sources[0];
   }
 
-  /** Whether a packet to an endpoint leaves beside the tunnels: there are none, or it is exempt from them. */
+  /**
+   * Whether a packet of the daemon or of WireGuard leaves beside the tunnels: its way leads past them, or there are none, and no
+   * kill switch holds it.
+   */
   leavesBeside(protocol: 'tcp' | 'udp', to: Endpoint): boolean {
     const tunnels = this.#tunnels();
-    return (
-      tunnels.length === 0 ||
-      tunnels.some(({ exempt }) => exempt.some((one) => one.protocol === protocol && sameEndpoint(one.endpoint, to)))
-    );
+    const isOf = (list: FullTunnelUnit['exempt']) =>
+      list.some((one) => one.protocol === protocol && sameEndpoint(one.endpoint, to));
+    const isRouted = tunnels.length === 0 || tunnels.some(({ exempt }) => isOf(exempt));
+    const held = this.#killSwitch();
+    if (held === undefined || !isRouted) return isRouted;
+    return isOf(held.own) || (protocol === 'udp' && held.endpoints.some((one) => sameEndpoint(one, to)));
   }
 
   receive({ from, to, payload }: Datagram): void {
@@ -142,8 +156,13 @@ export class Host {
     const back = (answer: Inner) => void this.wireguard.send(device.name, answer);
     const egress = this.deps.kernel.unit(`egress/${device.name}` as UnitId);
     if (inner.kind === 'pong' || inner.kind === 'reset') this.deps.answered(inner);
-    else if (this.wireguard.deviceWith(inner.destination)?.name === device.name) back(answerTo(inner));
+    else if (device.addresses.some((own) => cidrAddress(own) === inner.destination)) back(answerTo(inner));
     else if (egress?.kind === 'egress') this.deps.internet(inner, back);
+  }
+
+  #killSwitch(): KillSwitchUnit | undefined {
+    const unit = this.deps.kernel.unit(KILL_SWITCH);
+    return unit?.kind === 'kill-switch' ? unit : undefined;
   }
 
   #tunnels(): readonly FullTunnelUnit[] {

@@ -101,8 +101,11 @@ function innerAddressesHaveOneOwner(machines: readonly Machine[]): readonly stri
 /** Once a wish was granted, and until `vpnd down`, nothing leaves outside the tunnel. */
 function wantedTunnelHoldsTraffic(machine: Machine): readonly string[] {
   if (machine.role !== 'client' || !machine.powered || machine.store.facts.get('wish') === undefined) return [];
-  const held = machine.kernel.units().some((unit) => unit.kind === 'full-tunnel');
-  return held ? [] : [`${machine.name}: a tunnel is wanted and its routes are gone`];
+  const kinds = new Set(machine.kernel.units().map(({ kind }) => kind));
+  return [
+    ...(kinds.has('full-tunnel') ? [] : [`${machine.name}: a tunnel is wanted and its routes are gone`]),
+    ...(kinds.has('kill-switch') ? [] : [`${machine.name}: a tunnel is wanted and there is no kill switch`]),
+  ];
 }
 
 const twice = <T>(list: readonly T[]): readonly T[] => list.filter((one, i) => list.indexOf(one) < i);

@@ -68,7 +68,7 @@ export class Machine implements Station {
     readonly name: string,
     readonly role: 'base' | 'supernode' | 'exit' | 'client',
     readonly identity: Identity,
-    readonly wireguard: WireGuardKeyPair,
+    public wireguard: WireGuardKeyPair,
     readonly random: Random,
     ip: IpAddress,
     /** The router it is behind. */
@@ -187,6 +187,8 @@ export function kernelOf(machine: Machine, clock: Clock & { readonly alive: bool
     resetConnections: (from) => (clock.alive ? kernel.resetConnections(from) : never),
     openConnections: (from) => (clock.alive ? kernel.openConnections(from) : never),
     uplinks: () => kernel.uplinks(),
+    lockedDown: () => kernel.lockedDown(),
+    excludedPrograms: () => kernel.excludedPrograms(),
     inventory: () => kernel.inventory(),
     close: async () => {},
   };

@@ -1,6 +1,7 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import {
   type NodeStatusSchema,
+  RotateKeyRequestSchema,
   RotateRequestSchema,
   type SessionStatusSchema,
   SetPathRequestSchema,
@@ -8,6 +9,7 @@ import {
 } from '../../../src/gen/vpnd/v1/admin_pb.js';
 import type { Path } from '../../../src/gen/vpnd/v1/types_pb.js';
 import { toVpndError, type VpndError } from '../../../src/model/errors.js';
+import type { Millis } from '../../../src/model/time.js';
 import type { VirtualClock } from '../virtual-clock.js';
 import type { Machine } from './machine.js';
 
@@ -65,6 +67,15 @@ export function usersOf({ clock, node }: { readonly clock: VirtualClock; readonl
     setPath: (name: string, path: Path): Promise<Status> => clock.run(users.pathSoon(name, path)),
     /** Codes of what `vpnd events` shows, oldest first. */
     events: (name: string) => (node(name).running.local.events?.(1_000) ?? []).map((event) => event.code),
+    /** `vpnd keys rotate` */
+    rotateKeySoon(name: string, what: string, how: { readonly now?: boolean; readonly overlap?: Millis } = {}) {
+      const { rotateKey } = node(name).running.local;
+      if (rotateKey === undefined) throw new Error(`${name} rotates no keys`);
+      const { now = true, overlap = 0 } = how;
+      return rotateKey(create(RotateKeyRequestSchema, { what, now, overlapMs: BigInt(overlap) }));
+    },
+    rotateKey: (name: string, what: string, how: { readonly now?: boolean; readonly overlap?: Millis } = {}) =>
+      clock.run(users.rotateKeySoon(name, what, how)),
     upstream: async (name: string) => (await users.status(name)).upstream,
     async connected(name: string): Promise<boolean> {
       return node(name).process !== undefined && (await users.upstream(name))?.state === 'up';
