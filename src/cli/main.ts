@@ -10,6 +10,7 @@ import { drainCommand } from './drain.js';
 import { eventsCommand } from './events.js';
 import { exitsCommand } from './exits.js';
 import { type ExitStatus, type Io, processIo, reportFailure } from './io.js';
+import { keysCommand } from './keys.js';
 import { membersCommand } from './members.js';
 import { pathCommand } from './path.js';
 import { banCommands, revokeCommands } from './revoke.js';
@@ -71,6 +72,7 @@ function build(io: Io, outcome: { status: ExitStatus }): Command {
   auditCommand(program, io, outcome);
   membersCommand(program, io);
   revokeCommands(program, io);
+  keysCommand(program, io);
   doctorCommand(program, io, outcome);
   cleanCommand(program, io);
   for (const command of withDescendants(program)) {

@@ -11,6 +11,7 @@ import { statements } from '../identity/statements.js';
 import { formatHostPort, type HostPort } from '../model/address.js';
 import { VpndError } from '../model/errors.js';
 import { shortId } from '../model/ids.js';
+import type { WireGuardKeyPair } from '../model/keys.js';
 import type { JoinToken } from '../model/messages.js';
 import { sampleHostLoad } from '../obs/host-load.js';
 import { type Health, serveHealth } from '../obs/http.js';
@@ -185,7 +186,19 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
     life.onStop('the watch over the networks', () => networkWatch.close());
     const dns = openDns(config, attempt.dnsHelper);
     life.onStop('the resolver', () => dns?.close());
-    const keys = { identity, wireguard: state.wireGuardKeys(), joinToken };
+    const keys = {
+      identity,
+      wireguard: state.wireGuardKeys(),
+      keepWireguard: (pair: WireGuardKeyPair) => {
+        try {
+          state.keepWireGuardKeys(pair);
+        } catch (err) {
+          // The database has it; the next start tries again.
+          log.warn('a WireGuard key that was replaced may still be in its file', { err });
+        }
+      },
+      joinToken,
+    };
     role = await startForwardingRole(config, { ...shared, store, dataplane, networkWatch, dns }, keys);
   }
   const stopRole = once(async () => {

@@ -7,7 +7,7 @@ import { type Bytes, fromBase64, toBase64 } from '../model/bytes.js';
 import { VpndError } from '../model/errors.js';
 import { parseWireGuardPrivateKey, type WireGuardKeyPair } from '../model/keys.js';
 import type { SodiumCrypto } from './sodium.js';
-import { fileError, readPrivateFile, writePrivateFile } from './state-files.js';
+import { eraseLeftovers, fileError, readPrivateFile, replacePrivateFile, writePrivateFile } from './state-files.js';
 import { LOCK_FILES, lockState } from './state-lock.js';
 
 /** A node's state directory: its keys, each in a 0600 file of its own. The SQLite file beside them is the store's. */
@@ -21,6 +21,8 @@ export interface StateDir {
   identity(): Identity;
   /** `wireguard.key`, made at the first call. */
   wireGuardKeys(): WireGuardKeyPair;
+  /** Puts another key in its place; of the one before nothing stays in the file. */
+  keepWireGuardKeys(pair: WireGuardKeyPair): void;
   /** `tls.key` and `tls.crt`; undefined when there is none, or a crash between the two left halves that do not fit. */
   tls(): TlsIdentity | undefined;
   saveTls(identity: TlsIdentity): void;
@@ -79,6 +81,13 @@ export function openStateDir(dir: string, crypto: SodiumCrypto, options: StateDi
       const privateKey = parseWireGuardPrivateKey(toBase64(stored));
       if (!privateKey.ok) throw unparsable(at('wireguard.key'), 'a WireGuard private key');
       return crypto.wireGuardFromPrivate(privateKey.value);
+    },
+
+    keepWireGuardKeys({ privateKey }) {
+      const path = at('wireguard.key');
+      const stored = readKey(path, warn);
+      if (stored !== undefined && toBase64(stored) === privateKey) eraseLeftovers(path);
+      else replacePrivateFile(path, `${privateKey}\n`);
     },
 
     tls() {

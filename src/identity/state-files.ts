@@ -4,6 +4,7 @@ import {
   closeSync,
   fstatSync,
   fsyncSync,
+  linkSync,
   openSync,
   readFileSync,
   renameSync,
@@ -16,6 +17,7 @@ import { VpndError } from '../model/errors.js';
 /** Key files are small; whatever is larger is not one. */
 const SIZE_LIMIT = 64 * 1024;
 const FOREIGN_ACCESS = 0o077;
+const OLD = 'old';
 
 /**
  * A key file's text, or undefined when there is none. A file that others may read is closed to them, and `warn` told.
@@ -71,6 +73,51 @@ export function writePrivateFile(path: string, text: string): void {
     }
     throw fileError(path, thrown);
   }
+}
+
+/**
+ * Puts a file in the place of another whose text must not stay on the disk: what was there is overwritten once the new
+ * one is in place. A file system that never writes twice to one place (a log-structured one, a flash disk's) keeps it all
+ * the same. Throws as `writePrivateFile`; a crash in between leaves the old text under another name, for `eraseLeftovers`.
+ */
+export function replacePrivateFile(path: string, text: string): void {
+  const old = `${path}.${OLD}`;
+  try {
+    eraseFile(old);
+    linkSync(path, old);
+  } catch (thrown) {
+    if (errnoOf(thrown) !== 'ENOENT') throw fileError(path, thrown);
+  }
+  writePrivateFile(path, text);
+  eraseLeftovers(path);
+}
+
+/** Ends what a crash during `replacePrivateFile` left. */
+export function eraseLeftovers(path: string): void {
+  try {
+    eraseFile(`${path}.${OLD}`);
+  } catch (thrown) {
+    throw fileError(path, thrown);
+  }
+}
+
+/** Overwrites a file and removes it; nothing where there is none. Throws what the file system throws. */
+export function eraseFile(path: string): void {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r+');
+  } catch (thrown) {
+    if (errnoOf(thrown) === 'ENOENT') return;
+    throw thrown;
+  }
+  try {
+    writeSync(fd, Buffer.alloc(fstatSync(fd).size), 0, undefined, 0);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  unlinkSync(path);
+  syncDirectory(dirname(path));
 }
 
 export function syncDirectory(path: string): void {

@@ -32,6 +32,9 @@ export const EVENT_CODES = [
   // an exit's own internet
   'uplink-down',
   'uplink-up',
+  // keys of this node
+  'key-rotated',
+  'key-retired',
   // this machine
   'repaired',
   'problem',

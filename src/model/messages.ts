@@ -157,6 +157,10 @@ export type News =
   | { readonly kind: 'directory'; readonly supernodes: readonly SupernodeInfo[] }
   /** The session's exit has lost its pre-shared key: its client is to ask for another one. */
   | { readonly kind: 'session-rekey'; readonly session: SessionId }
+  /** An exit goes over to another WireGuard key: clients are to replace these sessions. */
+  | { readonly kind: 'sessions-move'; readonly sessions: readonly SessionId[]; readonly reason: string }
+  /** What base trusts and signs with has changed: its statements, oldest first. */
+  | { readonly kind: 'anchors'; readonly chain: readonly Signed[] }
   /** A client wants this path for its session: `direct`, or `relay` for the relays, however many. */
   | { readonly kind: 'session-path'; readonly session: SessionId; readonly path: Path; readonly reason: string }
   /** A supernode to base: what base publishes of it has changed. */
@@ -213,6 +217,12 @@ export interface RegisterPeerResponse {
   readonly certificate: string;
   readonly supernodes: readonly SupernodeInfo[];
   readonly serverTime: Instant;
+}
+/** What base trusts and signs with, for nodes that have missed a change. */
+export type FetchAnchorsRequest = Record<never, never>;
+export interface FetchAnchorsResponse {
+  /** base's statements, oldest first. */
+  readonly chain: readonly Signed[];
 }
 export interface RequestExitRegionRequest {
   readonly region: Region | undefined;
@@ -281,6 +291,7 @@ export interface MoveSessionsRequest {
 export interface UnaryCalls {
   registerPeer: [RegisterPeerRequest, RegisterPeerResponse];
   renewMembership: [Renewal, RenewalResult];
+  fetchAnchors: [FetchAnchorsRequest, FetchAnchorsResponse];
   requestExitRegion: [RequestExitRegionRequest, RequestExitRegionResponse];
   requestExitPeer: [RequestExitPeerRequest, RequestExitPeerResponse];
   openSession: [OpenSessionRequest, OpenSessionResponse];
@@ -298,4 +309,6 @@ export interface JoinToken {
   readonly secret: Bytes;
   readonly role: MemberRole;
   readonly region: Region;
+  /** base's Ed25519 key, 32 bytes; undefined in tokens of before. */
+  readonly baseKey?: Bytes | undefined;
 }

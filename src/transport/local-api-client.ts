@@ -12,12 +12,15 @@ import {
   type ListMembersResponse,
   LocalBase,
   LocalClient,
+  LocalKeys,
   LocalNode,
   LocalSupernode,
   type NodeEvent,
   type NodeStatus,
   type RevokeMemberRequestSchema,
   type RevokeMemberResponse,
+  type RotateKeyRequestSchema,
+  type RotateKeyResponse,
   type RotateRequestSchema,
   type SetPathRequestSchema,
   type TokenSummary,
@@ -41,6 +44,7 @@ export interface LocalApi {
   up(request: MessageInitShape<typeof UpRequestSchema>, signal: AbortSignal): Promise<NodeStatus>;
   down(): Promise<DownResponse>;
   rotate(request: MessageInitShape<typeof RotateRequestSchema>, signal: AbortSignal): Promise<NodeStatus>;
+  rotateKey(request: MessageInitShape<typeof RotateKeyRequestSchema>): Promise<RotateKeyResponse>;
   setPath(request: MessageInitShape<typeof SetPathRequestSchema>, signal: AbortSignal): Promise<NodeStatus>;
   /** Progress of a drain, until it is done; one goes on when the signal aborts, with nobody listening. */
   drain(
@@ -69,6 +73,7 @@ export function localClient(socket: string): LocalApi {
   const client = createClient(LocalClient, transport);
   const supernode = createClient(LocalSupernode, transport);
   const base = createClient(LocalBase, transport);
+  const keys = createClient(LocalKeys, transport);
   const asVpnd = async <T>(call: Promise<T>): Promise<T> => {
     try {
       return await call;
@@ -94,6 +99,7 @@ export function localClient(socket: string): LocalApi {
     down: () => asVpnd(client.down({}, soon)),
     rotate: (request, signal) => asVpnd(client.rotate(request, { signal })),
     setPath: (request, signal) => asVpnd(client.setPath(request, { signal })),
+    rotateKey: (request) => asVpnd(keys.rotateKey(request, soon)),
     drain: (request, signal) => following(supernode.drain(request, { signal }), signal),
     listExits: async (request) => (await asVpnd(client.listExits(request, soon))).exits,
     createToken: (request) => asVpnd(base.createToken(request, soon)),

@@ -5,6 +5,7 @@ import type { Log } from '../core/ports/log.js';
 import {
   LocalBase,
   LocalClient,
+  LocalKeys,
   LocalNode,
   LocalSupernode,
   type NodeEventSchema,
@@ -111,6 +112,10 @@ export function localRoutes(
       drain: (request, { signal }) =>
         stream('supernode drain', 'supernode', h.drain?.bind(h), (drain, ended) => drain(request, ended), signal),
     });
+    router.service(LocalKeys, {
+      rotateKey: (request) =>
+        answer('keys rotate', KEY_OF[request.what] ?? role, h.rotateKey?.bind(h), (rotate) => rotate(request)),
+    });
     router.service(LocalBase, {
       createToken: (request) => answer('token create', 'base', h.createToken?.bind(h), (make) => make(request)),
       listTokens: () => answer('token list', 'base', h.listTokens?.bind(h), (list) => list()),
@@ -142,6 +147,9 @@ export interface AuditedCalls {
 const LOOKS: ReadonlySet<string> = new Set(['status', 'events']);
 /** They change nothing, so that a full disk does not refuse them. */
 const LISTS: ReadonlySet<string> = new Set(['token list', 'members', 'exits']);
+
+/** Whose a key is, for who asks another daemon for it. */
+const KEY_OF: Readonly<Record<string, Role>> = { wireguard: 'exit', ca: 'base', base: 'base' };
 
 const NAMES: Record<Role, string> = { base: 'base', supernode: 'a supernode', exit: 'an exit', client: 'a client' };
 const notFor = (call: string, role: Role, forRole: Role): VpndError =>

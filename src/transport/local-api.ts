@@ -13,6 +13,8 @@ import type {
   RevokeMemberRequest,
   RevokeMemberResponseSchema,
   RevokeTokenRequest,
+  RotateKeyRequest,
+  RotateKeyResponseSchema,
   RotateRequest,
   SetPathRequest,
   UnrevokeMemberRequest,
@@ -37,6 +39,8 @@ export interface LocalHandlers {
   setPath?(request: SetPathRequest, signal: AbortSignal): Promise<MessageInitShape<typeof NodeStatusSchema>>;
   /** Has everybody go elsewhere. Who stops listening (the signal aborts) does not end the drain. */
   drain?(request: DrainRequest, signal: AbortSignal): AsyncIterable<MessageInitShape<typeof DrainProgressSchema>>;
+  /** Has a key of this node replaced, with no session lost; answers when the new one is in use. */
+  rotateKey?(request: RotateKeyRequest): Promise<MessageInitShape<typeof RotateKeyResponseSchema>>;
   listExits?(request: ListExitsRequest): Promise<MessageInitShape<typeof ListExitsResponseSchema>>;
   createToken?(request: CreateTokenRequest): Promise<MessageInitShape<typeof CreateTokenResponseSchema>>;
   listTokens?(): Promise<MessageInitShape<typeof ListTokensResponseSchema>>;

@@ -246,6 +246,8 @@ const news: fc.Arbitrary<News> = fc.oneof(
   record({ kind: kind('session-closed'), session, reason: text }),
   record({ kind: kind('session-renewed'), session, generation: safe, lease: millis }),
   record({ kind: kind('session-rekey'), session }),
+  record({ kind: kind('sessions-move'), sessions: fc.array(session, { maxLength: 4 }), reason: text }),
+  record({ kind: kind('anchors'), chain: fc.array(signed, { maxLength: 3 }) }),
   record({ kind: kind('directory'), supernodes }),
   record({ kind: kind('session-path'), session, path, reason: text }),
   record({ kind: kind('supernode'), supernode }),
@@ -335,6 +337,7 @@ export const UNARY_MESSAGES: Unaries = {
     }),
   ],
   renewMembership: [renewal, renewalResult],
+  fetchAnchors: [fc.constant({}), record({ chain: fc.array(signed, { maxLength: 3 }) })],
   requestExitRegion: [
     record({ region: optionally(region) }),
     record({ supernodes, regions: fc.array(region, { maxLength: 4 }) }),

@@ -12,6 +12,7 @@ import type { AddressPlan } from '../../src/model/messages.js';
 import { hours, seconds } from '../../src/model/time.js';
 import { exitProjection } from '../../src/roles/exit/projection.js';
 import { WayOpener } from '../../src/roles/exit/way-opener.js';
+import { WireGuardKeys } from '../../src/roles/exit/wireguard-keys.js';
 import { supernodeProjection } from '../../src/roles/supernode/plane.js';
 import { openMemoryStore } from '../../src/store/memory.js';
 import { exitConfig, supernodeConfig } from '../support/overlay-world/configs.js';
@@ -68,10 +69,26 @@ async function node(kind: 'exit' | 'supernode') {
     observe: () => kernel.observePeers(),
     reproject: (session, change) => executor.reproject(session, change),
   });
+  const wireguard = new WireGuardKeys({
+    facts: store.facts,
+    clock,
+    interface: exitConfig('x').interface,
+    port: undefined,
+    first: () => keys.wireguard,
+    keep: () => {},
+  });
   const ip = '198.51.100.10' as IpAddress;
   const projection: Projection =
     kind === 'exit'
-      ? opener.around(exitProjection({ ...common, config: exitConfig('x'), plan: () => PLAN }))
+      ? opener.around(
+          exitProjection({
+            ...common,
+            wireguard,
+            sessions: () => executor.sessions(),
+            config: exitConfig('x'),
+            plan: () => PLAN,
+          }),
+        )
       : supernodeProjection({
           ...common,
           config: supernodeConfig('s', ip, { egress: true }),

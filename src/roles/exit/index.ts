@@ -19,11 +19,13 @@ import { Retention } from '../common/retention.js';
 import { nodeStatus, type StatusInit } from '../common/status.js';
 import { whereabouts } from '../common/whereabouts.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
+import { KeySchedule, keyFact, rotateKey } from './key-schedule.js';
 import { exitProjection } from './projection.js';
 import { exitSessions } from './status.js';
 import { anchorsOf, UplinkCheck } from './uplink-check.js';
 import { WayKeeper } from './way-keeper.js';
 import { WayOpener } from './way-opener.js';
+import { WireGuardKeys } from './wireguard-keys.js';
 
 const PLAN_FACT = 'address-plan';
 const COUNT_EVERY = seconds(5);
@@ -48,10 +50,18 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
   const opener = new WayOpener({ ...ports, observe, reproject });
   const keeper = new WayKeeper({ log, reproject });
   const erasing = new Erasing(ports);
+  const wireguard = new WireGuardKeys({
+    facts: store.facts,
+    clock: ports.clock,
+    interface: config.interface,
+    port: config.wireguardPort,
+    first: () => keys.wireguard,
+    keep: (pair) => keys.keepWireguard?.(pair),
+  });
   const preshared = new PresharedKeys({
     ...ports,
     pq: config.pq,
-    exitKey: keys.wireguard.publicKey,
+    exitKey: (record) => wireguard.of(record).pair.publicKey,
     sessions: () => executor.sessions(),
     observe,
     reproject,
@@ -65,11 +75,14 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
           exitProjection({
             config,
             keys,
+            wireguard,
+            sessions: () => executor.sessions(),
             statements: ports.statements,
             clock: ports.clock,
             ipv6,
             plan: () => plan,
             ended: (session, why) => {
+              schedule.ended();
               const owner = store.ledger.session(session)?.owner;
               const line = owner === undefined ? member.main() : member.lineTo(owner);
               line?.upstream.tell({ kind: 'session-closed', session, reason: why });
@@ -91,11 +104,14 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     ports,
     keys,
     {
-      wireguardKey: keys.wireguard.publicKey,
+      get wireguardKey() {
+        return wireguard.current.pair.publicKey;
+      },
       capabilities: () => ({
         software: ports.version,
         ipv6,
-        publicEndpoint: config.publicEndpoint,
+        // Where another key has the port, clients do not reach the present one there.
+        publicEndpoint: wireguard.portIsTaken ? undefined : config.publicEndpoint,
         country: config.country,
         maxMbps: config.maxMbps,
         sessionCapacity: config.sessionCapacity,
@@ -148,12 +164,26 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     },
     changed: () => changes.notify(),
   });
+  const schedule: KeySchedule = new KeySchedule({
+    ...ports,
+    keys: wireguard,
+    every: config.wireguardKeyEvery,
+    history,
+    executor,
+    ask: (owner, sessions, reason) => member.lineTo(owner)?.upstream.tell({ kind: 'sessions-move', sessions, reason }),
+    portMoved: () => {
+      for (const line of member.lines()) if (line.isUp()) line.upstream.redial();
+    },
+    erase: () => erasing.soon(),
+    changed: () => changes.notify(),
+  });
   adopted(await executor.start(), log);
   leaveBanned();
   const reconciler = reconcileRegularly(executor, ports, history);
   const gauges = new Periodic('counting', COUNT_EVERY, count, ports);
   count();
   preshared.start();
+  schedule.start();
   reconciler.start();
   retention.start();
   gauges.start();
@@ -167,14 +197,20 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
         ...withProblem(nodeStatus('exit', config, ports, member), uplink.problem),
         dataplane: dataplane.engine,
         sessions: exitSessions(executor.sessions(), await dataplane.observePeers()),
-        facts: { ipv6: ipv6 ? 'carried' : 'not carried', post_quantum: config.pq },
+        facts: {
+          ipv6: ipv6 ? 'carried' : 'not carried',
+          post_quantum: config.pq,
+          wireguard_key: keyFact(wireguard, executor.sessions()),
+        },
       }),
       statusChanged: (signal) => changes.next(signal),
+      rotateKey: (request) => rotateKey(schedule, request),
       ...history.local,
     },
     health: () => member.health(),
     stop: async () => {
       await uplink.stop();
+      await schedule.stop();
       await member.stop();
       await gauges.stop();
       await reconciler.stop();

@@ -2,15 +2,19 @@ import type { ExitConfig } from '../../config/types.js';
 import type { Projection } from '../../core/executor.js';
 import type { Statements } from '../../core/ports/authority.js';
 import type { Clock } from '../../core/ports/clock.js';
+import type { SessionRecord } from '../../core/ports/store.js';
 import { VpndError } from '../../model/errors.js';
 import type { SessionId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
 import { checkInner, exitAnswer, exitDevice, exitPeer } from '../common/exit-units.js';
 import type { NodeKeys } from '../common/keys.js';
+import type { WireGuardKeys } from './wireguard-keys.js';
 
 export interface ExitProjectionDeps {
   readonly config: ExitConfig;
-  readonly keys: NodeKeys;
+  readonly keys: Pick<NodeKeys, 'identity'>;
+  readonly wireguard: WireGuardKeys;
+  readonly sessions: () => readonly SessionRecord[];
   readonly statements: Statements;
   readonly clock: Clock;
   /** Whether this exit carries IPv6. */
@@ -19,18 +23,18 @@ export interface ExitProjectionDeps {
   ended(session: SessionId, why: 'disconnect' | 'expired'): void;
 }
 
-/** What commands mean to an exit: one WireGuard peer per session on its one device. */
+/** What commands mean to an exit: one WireGuard peer per session, on the device of the key that the session was given. */
 export function exitProjection(deps: ExitProjectionDeps): Projection {
-  const { config, keys } = deps;
+  const { config, keys, wireguard } = deps;
   return {
     fixed() {
       const plan = deps.plan();
       return plan === undefined
         ? []
-        : exitDevice(config.interface, keys.wireguard, config.wireguardPort, plan, deps.ipv6);
+        : wireguard.fixed(({ pair }, device, port) => exitDevice(device, pair, port, plan, deps.ipv6), deps.sessions);
     },
     units(record) {
-      return exitPeer(config.interface, record.desired);
+      return exitPeer(wireguard.device(wireguard.of(record)), record.desired);
     },
     accept(command, record, others) {
       const { desired } = command;
@@ -50,12 +54,13 @@ export function exitProjection(deps: ExitProjectionDeps): Projection {
         throw new VpndError('exit-refused', 'this exit has not been told its addresses yet', { retryable: true });
       checkInner(desired, plan, others);
     },
+    prepare: (command, next, before) => wireguard.prepare(command, next, before),
     answer(command, record) {
       return exitAnswer(
         command,
         record,
         keys.identity,
-        keys.wireguard.publicKey,
+        wireguard.of(record).pair.publicKey,
         deps.ipv6,
         deps.statements,
         deps.clock.now(),

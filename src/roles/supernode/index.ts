@@ -332,6 +332,8 @@ export async function startSupernode(
           front.established(peer.id, news.session, news.took);
         } else if (peer.role === 'client' && news.kind === 'session-path') {
           front.pathWanted(peer.id, news.session, news.path, news.reason);
+        } else if (peer.role === 'exit' && news.kind === 'sessions-move') {
+          uplinks.move(peer, news.sessions, news.reason);
         } else if (news.kind === 'problem') {
           log.warn('a peer reports a problem', { peer_id: peer.id, code: news.code, reason: news.message });
           if (peer.role !== 'exit') return;

@@ -19,15 +19,19 @@ export interface UplinkDeps {
 const REASON = 'its exit has lost the internet';
 /** Each asks all its clients to move: an exit whose line comes and goes must not keep them busy. */
 const PER_EXIT = { perMinute: 4, burst: 4, maxKeys: 65_536 };
+/** Each for a thousand sessions. */
+const MOVES_PER_EXIT = { perMinute: 20, burst: 100, maxKeys: 65_536 };
 
 /** What exits say of their own internet: no new session goes to one that has none, and those that are there leave. */
 export class Uplinks {
   readonly #deps: UplinkDeps;
   readonly #limiter: RateLimiter;
+  readonly #moveLimiter: RateLimiter;
 
   constructor(deps: UplinkDeps) {
     this.#deps = deps;
     this.#limiter = new RateLimiter(PER_EXIT, deps.clock);
+    this.#moveLimiter = new RateLimiter(MOVES_PER_EXIT, deps.clock);
   }
 
   /** `uplink-down` or `uplink-up`, on the exit's own stream. */
@@ -38,16 +42,32 @@ export class Uplinks {
     if (state === 'down' && this.#limiter.allow(peer.id)) this.#moveAll(peer.id);
   }
 
+  /** It wants some of its sessions replaced, and stays an exit for them: it goes over to another key. */
+  move(peer: ConnectedPeer, sessions: readonly SessionId[], reason: string): void {
+    if (!this.#moveLimiter.allow(peer.id)) return;
+    const { self, back, moves } = this.#deps;
+    const wanted = new Set(sessions);
+    for (const [origin, theirs] of byOrigin(
+      back.all().filter((one) => one.exit === peer.id && wanted.has(one.session)),
+    )) {
+      const wish = { reason, urgent: false };
+      if (origin === self) moves.askClients(new Set(theirs), { ...wish, leaveSupernode: false, avoidExits: [] });
+      else moves.askSupernode(origin, theirs, { ...wish, leaveExit: false });
+    }
+  }
+
   #moveAll(exit: PeerId): void {
     const { self, back, moves } = this.#deps;
-    const byOrigin = new Map<PeerId, SessionId[]>();
-    for (const one of back.all()) {
-      if (one.exit === exit) byOrigin.set(one.origin, [...(byOrigin.get(one.origin) ?? []), one.session]);
-    }
-    for (const [origin, sessions] of byOrigin) {
+    for (const [origin, sessions] of byOrigin(back.all().filter((one) => one.exit === exit))) {
       const wish = { reason: REASON, urgent: true };
       if (origin === self) moves.askClients(new Set(sessions), { ...wish, leaveSupernode: false, avoidExits: [exit] });
       else moves.askSupernode(origin, sessions, { ...wish, leaveExit: true });
     }
   }
+}
+
+function byOrigin(sessions: readonly BackSession[]): ReadonlyMap<PeerId, readonly SessionId[]> {
+  const found = new Map<PeerId, SessionId[]>();
+  for (const { origin, session } of sessions) found.set(origin, [...(found.get(origin) ?? []), session]);
+  return found;
 }

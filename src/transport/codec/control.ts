@@ -11,6 +11,7 @@ import { idBytes } from '../../model/ids.js';
 import type { ControlMessage, ExitResponse, News } from '../../model/messages.js';
 import type { Result } from '../../model/result.js';
 import { ms } from '../../model/time.js';
+import { chainFromWire, chainToWire } from './anchors.js';
 import { authRequestFromWire, authRequestToWire, authResponseFromWire, authResponseToWire } from './auth.js';
 import { commandFromWire, commandResponseFromWire, commandResponseToWire, commandToWire } from './command.js';
 import {
@@ -25,7 +26,7 @@ import {
 } from './common.js';
 import { bytes, clean, list, type Parsed, parsing, safeInteger, session, text, unknownCase } from './fields.js';
 import { infoRequestFromWire, infoRequestToWire, infoResponseFromWire, infoResponseToWire } from './info.js';
-import { MAX_DATAGRAM_BYTES, MAX_DATAGRAMS, MAX_LABEL, MAX_TEXT } from './limits.js';
+import { MAX_DATAGRAM_BYTES, MAX_DATAGRAMS, MAX_LABEL, MAX_MOVED_SESSIONS, MAX_TEXT } from './limits.js';
 import { refusalToWire, refused, succeeded } from './refusal.js';
 import { revocationsFromWire, revocationsToWire } from './revocations.js';
 import { exitRequestFromWire, exitRequestToWire, grantFromWire, grantToWire } from './session.js';
@@ -152,6 +153,13 @@ function newsToWire(news: News): WireNews {
       };
     case 'session-rekey':
       return { case: 'sessionRekey', value: { sessionId: idBytes(news.session) } };
+    case 'sessions-move':
+      return {
+        case: 'sessionsMove',
+        value: { sessionIds: news.sessions.map(idBytes), reason: clean(news.reason, MAX_TEXT) },
+      };
+    case 'anchors':
+      return { case: 'anchors', value: chainToWire(news.chain) };
     case 'directory':
       return { case: 'directory', value: { supernodes: supernodesToWire(news.supernodes) } };
     case 'session-path':
@@ -198,6 +206,16 @@ function newsFromWire(wire: WireEvent): News {
     }
     case 'sessionRekey':
       return { kind: 'session-rekey', session: session(wire.what.value.sessionId) };
+    case 'sessionsMove': {
+      const { sessionIds, reason } = wire.what.value;
+      return {
+        kind: 'sessions-move',
+        sessions: list(sessionIds, 'session_ids', MAX_MOVED_SESSIONS, session),
+        reason: text(reason, 'reason', MAX_TEXT),
+      };
+    }
+    case 'anchors':
+      return { kind: 'anchors', chain: chainFromWire(wire.what.value) };
     case 'directory':
       return { kind: 'directory', supernodes: supernodesFromWire(wire.what.value.supernodes) };
     case 'sessionPath': {

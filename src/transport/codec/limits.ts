@@ -38,6 +38,9 @@ export const MAX_DETAIL_VALUE = 256;
 
 /** A serialized Membership or Offer (an offer carries a KEM ciphertext of 1088 bytes). */
 export const MAX_STATEMENT_BYTES = 4096;
+/** A statement with base's keys and CAs, two of each at most, and how many of them base sends. */
+export const MAX_ANCHORS_BYTES = 16 * 1024;
+export const MAX_ANCHOR_CHAIN = 12;
 /** PKCS#10 in DER. */
 export const MAX_CSR_BYTES = 4096;
 /** A certificate chain in PEM. */

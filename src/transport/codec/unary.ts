@@ -9,6 +9,7 @@ import {
 } from '@bufbuild/protobuf';
 import {
   Base,
+  FetchAnchorsRequestSchema,
   RegisterPeerRequestSchema,
   RegisterPeerResponseSchema,
   RequestExitRegionRequestSchema,
@@ -28,6 +29,7 @@ import {
   UpdateSessionRequestSchema,
   UpdateSessionResponseSchema,
 } from '../../gen/vpnd/v1/supernode_pb.js';
+import { AnchorChainSchema } from '../../gen/vpnd/v1/types_pb.js';
 import type { Bytes } from '../../model/bytes.js';
 import { VpndError } from '../../model/errors.js';
 import { idBytes, keyOf } from '../../model/ids.js';
@@ -36,6 +38,7 @@ import type { UnaryCalls, UnaryName } from '../../model/messages.js';
 import { err, ok, type Result } from '../../model/result.js';
 import { parseRegion } from '../../model/role.js';
 import { ms } from '../../model/time.js';
+import { chainFromWire, chainToWire } from './anchors.js';
 import {
   endpointToWire,
   optionalEndpointFromWire,
@@ -167,6 +170,19 @@ export const UNARY: { readonly [M in UnaryName]: UnaryCodec<M> } = {
     path: pathOf(Base.method.renewMembership),
     request: codec(RenewalSchema, renewalToWire, renewalFromWire),
     response: codec(RenewalResultSchema, renewalResultToWire, renewalResultFromWire),
+  },
+  fetchAnchors: {
+    path: pathOf(Base.method.fetchAnchors),
+    request: codec(
+      FetchAnchorsRequestSchema,
+      () => ({}),
+      () => ({}),
+    ),
+    response: codec(
+      AnchorChainSchema,
+      ({ chain }) => chainToWire(chain),
+      (wire) => ({ chain: chainFromWire(wire) }),
+    ),
   },
   requestExitRegion: {
     path: pathOf(Base.method.requestExitRegion),
