@@ -53,7 +53,7 @@ export class ExcludedPrograms {
   constructor(
     private readonly runner: Runner,
     owner: string,
-    private readonly log: Log,
+    private readonly log?: Log,
   ) {
     this.#name = excludedProgramsTable(owner);
   }
@@ -67,15 +67,19 @@ export class ExcludedPrograms {
     const group = wanted ? excludedGroup() : undefined;
     const number = group === undefined ? undefined : numberOf(group);
     if (this.#believed === (number ?? 'absent')) return;
-    const drop = `table inet ${this.#name} {}\ndelete table inet ${this.#name}\n`;
-    const text = group === undefined || number === undefined ? '' : renderExcludedPrograms(this.#name, group);
     try {
-      await runNft(this.runner, `${drop}${text}`);
+      await this.put(number === undefined ? undefined : group);
       this.#believed = number ?? 'absent';
     } catch (thrown) {
       this.#believed = 'unknown';
-      this.log.warn('programs cannot be led past the tunnels here', { err: toVpndError(thrown) });
+      this.log?.warn('programs cannot be led past the tunnels here', { err: toVpndError(thrown) });
     }
+  }
+
+  /** Writes the table, whatever is there. Rejects with VpndError `dataplane`. */
+  async put(group: ExcludedGroup | undefined): Promise<void> {
+    const drop = `table inet ${this.#name} {}\ndelete table inet ${this.#name}\n`;
+    await runNft(this.runner, `${drop}${group === undefined ? '' : renderExcludedPrograms(this.#name, group)}`);
   }
 
   async reconcile(wanted: boolean, repairs: Repairs): Promise<void> {

@@ -13,7 +13,7 @@ export const lockdownFileIn = (stateDir: string): string => join(stateDir, 'lock
 export class LockdownFile {
   constructor(
     private readonly path: string,
-    private readonly log: Log,
+    private readonly log: Pick<Log, 'warn'>,
   ) {}
 
   exists(): boolean {

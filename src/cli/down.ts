@@ -1,6 +1,6 @@
 import { toJsonString } from '@bufbuild/protobuf';
 import type { Command } from 'commander';
-import { DownResponseSchema } from '../gen/vpnd/v1/admin_pb.js';
+import { type DownResponse, DownResponseSchema } from '../gen/vpnd/v1/admin_pb.js';
 import { type DaemonChoice, findDaemon, withDaemonChoice } from './find-daemon.js';
 import type { Io } from './io.js';
 
@@ -14,8 +14,19 @@ export function downCommand(program: Command, io: Io): void {
       const api = await findDaemon(options, 'client', io);
       const answer = await api.down();
       if (options.json) io.out(`${toJsonString(DownResponseSchema, answer, { alwaysEmitImplicit: true })}\n`);
-      else if (!answer.wasUp) io.out('nothing was up\n');
-      else if (answer.releasedEverywhere) io.out('down\n');
-      else io.out('down here; the supernode could not be told, and frees its side when the lease ends\n');
+      else io.out(`${textOf(answer)}\n`);
     });
 }
+
+function textOf({ wasUp, releasedEverywhere, lockedDown }: DownResponse): string {
+  const done = !wasUp
+    ? 'nothing was up'
+    : releasedEverywhere
+      ? 'down'
+      : 'down here; the supernode could not be told, and frees its side when the lease ends';
+  // Whoever typed this may be waiting for a page to load.
+  return lockedDown ? `${done}\n${HELD}` : done;
+}
+
+const HELD =
+  'lockdown is on: nothing leaves this machine now; `vpnd up` for a tunnel, `vpnd lockdown off` to let everything out';

@@ -8,9 +8,11 @@ import { doctorCommand } from './doctor.js';
 import { downCommand } from './down.js';
 import { drainCommand } from './drain.js';
 import { eventsCommand } from './events.js';
+import { excludeCommand } from './exclude.js';
 import { exitsCommand } from './exits.js';
 import { type ExitStatus, type Io, processIo, reportFailure } from './io.js';
 import { keysCommand } from './keys.js';
+import { lockdownCommand } from './lockdown.js';
 import { membersCommand } from './members.js';
 import { pathCommand } from './path.js';
 import { banCommands, revokeCommands } from './revoke.js';
@@ -74,6 +76,8 @@ function build(io: Io, outcome: { status: ExitStatus }): Command {
   revokeCommands(program, io);
   keysCommand(program, io);
   doctorCommand(program, io, outcome);
+  excludeCommand(program, io, outcome);
+  lockdownCommand(program, io);
   cleanCommand(program, io);
   for (const command of withDescendants(program)) {
     command.allowExcessArguments(false).configureHelp({ sortOptions: false, showGlobalOptions: false });

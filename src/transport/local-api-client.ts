@@ -46,6 +46,7 @@ export interface LocalApi {
   rotate(request: MessageInitShape<typeof RotateRequestSchema>, signal: AbortSignal): Promise<NodeStatus>;
   rotateKey(request: MessageInitShape<typeof RotateKeyRequestSchema>): Promise<RotateKeyResponse>;
   setPath(request: MessageInitShape<typeof SetPathRequestSchema>, signal: AbortSignal): Promise<NodeStatus>;
+  setLockdown(on: boolean): Promise<NodeStatus>;
   /** Progress of a drain, until it is done; one goes on when the signal aborts, with nobody listening. */
   drain(
     request: MessageInitShape<typeof DrainRequestSchema>,
@@ -99,6 +100,7 @@ export function localClient(socket: string): LocalApi {
     down: () => asVpnd(client.down({}, soon)),
     rotate: (request, signal) => asVpnd(client.rotate(request, { signal })),
     setPath: (request, signal) => asVpnd(client.setPath(request, { signal })),
+    setLockdown: (on) => asVpnd(client.setLockdown({ on }, soon)),
     rotateKey: (request) => asVpnd(keys.rotateKey(request, soon)),
     drain: (request, signal) => following(supernode.drain(request, { signal }), signal),
     listExits: async (request) => (await asVpnd(client.listExits(request, soon))).exits,

@@ -106,6 +106,7 @@ export function localRoutes(
         const ended = until(signal);
         return answer('path', 'client', h.setPath?.bind(h), (setPath) => setPath(request, ended), ended);
       },
+      setLockdown: ({ on }) => answer('lockdown', 'client', h.setLockdown?.bind(h), (setLockdown) => setLockdown(on)),
       listExits: (request) => answer('exits', 'client', h.listExits?.bind(h), (list) => list(request)),
     });
     router.service(LocalSupernode, {

@@ -37,6 +37,8 @@ export interface LocalHandlers {
   rotate?(request: RotateRequest, signal: AbortSignal): Promise<MessageInitShape<typeof NodeStatusSchema>>;
   /** Has the present session take another path; answers when it does, or with why it cannot. */
   setPath?(request: SetPathRequest, signal: AbortSignal): Promise<MessageInitShape<typeof NodeStatusSchema>>;
+  /** Answers when lockdown is in force, or over. */
+  setLockdown?(on: boolean): Promise<MessageInitShape<typeof NodeStatusSchema>>;
   /** Has everybody go elsewhere. Who stops listening (the signal aborts) does not end the drain. */
   drain?(request: DrainRequest, signal: AbortSignal): AsyncIterable<MessageInitShape<typeof DrainProgressSchema>>;
   /** Has a key of this node replaced, with no session lost; answers when the new one is in use. */

@@ -139,7 +139,11 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
       },
       down: async () => {
         const { wasUp, releasedEverywhere } = await connection.down();
-        return { wasUp, releasedEverywhere };
+        return { wasUp, releasedEverywhere, lockedDown: connection.protection.lockdown };
+      },
+      setLockdown: async (on) => {
+        await connection.lockDown(on);
+        return status();
       },
       rotate: async (request) => {
         await connection.rotate(request.reason || 'asked for by hand');
