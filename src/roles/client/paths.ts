@@ -1,5 +1,5 @@
 import { sleep } from '../../core/ports/clock.js';
-import { familyOf, sameEndpoint } from '../../model/address.js';
+import { type Endpoint, familyOf, sameEndpoint } from '../../model/address.js';
 import type { RelayUpdate } from '../../model/command.js';
 import { VpndError } from '../../model/errors.js';
 import type { EventCode } from '../../model/event.js';
@@ -11,10 +11,13 @@ import type { ForwardingPorts } from '../ports.js';
 import { probeTunnel } from './monitor.js';
 import type { HeldTunnel } from './tunnel.js';
 import type { Tunnels } from './tunnels.js';
+import { LONGEST_SEARCH, WaySearch } from './way-search.js';
 
-/** How long a direct path is given to show a packet: long enough for a far exit, and short for who waits for theirs. */
-const LEAST_TRIAL: Millis = ms(300);
-const LONGEST_TRIAL: Millis = ms(1_000);
+/** How long an answer of the exit is waited for: long enough for a far one, and short for who waits for it. */
+const LEAST_PATIENCE: Millis = ms(300);
+const MOST_PATIENCE: Millis = ms(1_000);
+/** A user who asks for the direct path waits so long for a sign that it is there before their own packets try it. */
+const HASTE: Millis = ms(700);
 const LOOK_EVERY: Millis = ms(25);
 const PROBE_EVERY: Millis = ms(100);
 /** A network that let no direct path through may be asked again after so long. */
@@ -42,6 +45,10 @@ export class Paths {
   readonly #untold = new Map<SessionId, string>();
   /** What the user asked for with `vpnd path`. */
   #asked: 'auto' | 'direct' | 'relay' = 'auto';
+  /** Moves to direct paths that are under way: an order is repeated when it is not answered in time. */
+  readonly #moving = new Map<SessionId, { readonly to: Endpoint; readonly done: Promise<void> }>();
+  /** Changes of the network underneath. */
+  #networks = 0;
 
   constructor(private readonly deps: PathDeps) {}
 
@@ -61,7 +68,7 @@ export class Paths {
       throw new VpndError('no-direct', 'the two ways are of different address families');
     }
     this.#untold.delete(held.session);
-    if (update.path === 'direct') await this.#direct(tunnel, update);
+    if (update.path === 'direct') await this.#once(tunnel, update);
     else await this.#set(tunnel, update, `over ${update.path === 'relay' ? 'one supernode' : 'two supernodes'}`);
   }
 
@@ -92,7 +99,21 @@ export class Paths {
 
   /** Another network: what did not work in the one before may work here. */
   networkChanged(): void {
+    this.#networks++;
     this.#hopeless.clear();
+  }
+
+  async #once(tunnel: HeldTunnel, update: RelayUpdate): Promise<void> {
+    const { session } = tunnel.held;
+    const under = this.#moving.get(session);
+    if (under !== undefined) {
+      if (!sameEndpoint(under.to, update.endpoint))
+        throw new VpndError('no-direct', 'another direct path is being tried');
+      return under.done;
+    }
+    const done = this.#direct(tunnel, update).finally(() => this.#moving.delete(session));
+    this.#moving.set(session, { to: update.endpoint, done });
+    return done;
   }
 
   async #direct(tunnel: HeldTunnel, update: RelayUpdate): Promise<void> {
@@ -102,59 +123,88 @@ export class Paths {
     if (privacy === 'private') throw new VpndError('no-direct', 'this client never goes direct (--privacy private)');
     if (this.#asked === 'relay') throw new VpndError('no-direct', 'this client was told to stay on the relay');
     const key = `${ports.networkWatch.current().fingerprint} ${held.exit} ${update.endpoint.ip}`;
-    if ((this.#hopeless.get(key) ?? 0) > ports.clock.now() && privacy === 'auto') {
+    const known = (this.#hopeless.get(key) ?? 0) > ports.clock.now();
+    if (known && privacy === 'auto') {
       throw new VpndError('no-direct', 'it was tried from this network, and nothing came through');
     }
-    if (
-      held.path === 'direct' &&
-      held.endpoint.ip === update.endpoint.ip &&
-      held.endpoint.port === update.endpoint.port
-    )
-      return;
-    const before = tunnel;
+    if (sameEndpoint(held.endpoint, update.endpoint)) {
+      if (held.path === 'direct') return;
+      throw new VpndError('no-direct', 'this is no other way than the one it has');
+    }
+    const network = this.#networks;
+    const wanted = () => this.#networks === network && this.#asked !== 'relay';
+    // Whoever wants to be direct at any price pays it once.
+    const hasty = this.#asked === 'direct' || (privacy === 'direct' && !known);
+    const patience = this.#patience(slot);
+    const search = { ports, tunnels, at: update.endpoint, limit: hasty ? HASTE : LONGEST_SEARCH, patience, wanted };
+    const found = await new WaySearch(tunnel, search).run();
+    if (found === 'over') {
+      if (tunnels.withSession(held.session) === undefined) return;
+      throw new VpndError('no-direct', 'the tunnel has changed while a direct path was looked for');
+    }
+    if (found === 'open' || hasty) {
+      if (await this.#takes(held.session, update)) return;
+    }
+    ports.metrics.tunnelChanges.inc({ what: 'no-direct' });
+    if (found === 'unsure' && !hasty) {
+      const text = 'nothing came by itself on the direct path, and the tunnel was too busy to try more';
+      throw new VpndError('no-direct', text, { retryable: true });
+    }
+    if (wanted()) this.#hopeless.set(key, plus(ports.clock.now(), REMEMBER));
+    throw new VpndError('no-direct', 'nothing came through on the direct path');
+  }
+
+  /** The tunnel itself goes there. False where nothing comes back, and it is as it was. */
+  async #takes(session: SessionId, { endpoint, keepalive }: RelayUpdate): Promise<boolean> {
+    const { ports, tunnels } = this.deps;
+    const before = tunnels.withSession(session);
+    if (before === undefined) return true;
+    const { held } = before;
     const trying: HeldTunnel = {
-      ...tunnel,
-      held: { ...held, endpoint: update.endpoint, keepalive: update.keepalive },
-      pin: { from: held.endpoint, to: update.endpoint },
+      ...before,
+      held: { ...held, endpoint, keepalive },
+      pin: { from: held.endpoint, to: endpoint },
+      search: undefined,
     };
     tunnels.put(trying);
     await tunnels.commit();
-    if (await this.#comesThrough(trying)) {
-      const now = tunnels.get(slot);
-      if (now?.held === undefined || now.held.session !== held.session) return;
-      tunnels.put({ ...now, held: { ...now.held, path: 'direct' } });
-      this.deps.keep();
-      ports.metrics.tunnelChanges.inc({ what: 'path-direct' });
-      this.deps.happened('path-direct', `direct to exit ${shortId(held.exit)}`, held.session);
-      return;
-    }
-    this.#hopeless.set(key, plus(ports.clock.now(), REMEMBER));
-    const now = tunnels.get(slot);
-    if (now?.held?.session === held.session) {
-      const { endpoint, keepalive } = before.held;
-      tunnels.put({ ...now, held: { ...now.held, endpoint, keepalive }, pin: before.pin });
+    const through = await this.#comesThrough(trying);
+    const now = tunnels.withSession(session);
+    if (now === undefined) return true;
+    if (!through) {
+      const { endpoint: back, keepalive: kept } = held;
+      tunnels.put({ ...now, held: { ...now.held, endpoint: back, keepalive: kept }, pin: before.pin });
       await tunnels.commit();
+      return false;
     }
-    ports.metrics.tunnelChanges.inc({ what: 'no-direct' });
-    throw new VpndError('no-direct', 'nothing came through on the direct path');
+    tunnels.put({ ...now, held: { ...now.held, path: 'direct' } });
+    this.deps.keep();
+    ports.metrics.tunnelChanges.inc({ what: 'path-direct' });
+    this.deps.happened('path-direct', `direct to exit ${shortId(held.exit)}`, session);
+    return true;
   }
 
   async #comesThrough(tunnel: HeldTunnel): Promise<boolean> {
     const { clock, dataplane, reach } = this.deps.ports;
-    const trial = Math.min(LONGEST_TRIAL, Math.max(LEAST_TRIAL, (this.deps.roundTrip(tunnel.slot) ?? 0) * 4));
+    const { slot, device, held } = tunnel;
+    const patience = this.#patience(slot);
     const began = clock.monotonic();
     let probed = Number.NEGATIVE_INFINITY;
-    while (clock.monotonic() - began < trial) {
+    while (clock.monotonic() - began < patience) {
       if (clock.monotonic() - probed >= PROBE_EVERY) {
         probed = clock.monotonic();
-        void probeTunnel(reach, tunnel.held.inner, LONGEST_TRIAL);
+        void probeTunnel(reach, held.inner, MOST_PATIENCE);
       }
       await sleep(clock, LOOK_EVERY);
-      if (this.deps.tunnels.get(tunnel.slot)?.held?.session !== tunnel.held.session) return true;
+      if (this.deps.tunnels.get(slot)?.held?.session !== held.session) return true;
       const pins = await dataplane.observePins();
-      if (pins.some((pin) => pin.device === tunnel.device && pin.toPackets > 0)) return true;
+      if (pins.some((pin) => pin.device === device && pin.toPackets > 0)) return true;
     }
     return false;
+  }
+
+  #patience(slot: number): Millis {
+    return ms(Math.min(MOST_PATIENCE, Math.max(LEAST_PATIENCE, (this.deps.roundTrip(slot) ?? 0) * 4)));
   }
 
   async #set(
@@ -169,6 +219,7 @@ export class Paths {
       ...tunnel,
       held: { ...held, endpoint, path, keepalive, relay: { endpoint, path } },
       pin: moved ? { from: held.endpoint, to: endpoint } : tunnel.pin,
+      search: undefined,
     });
     await this.deps.tunnels.commit();
     this.deps.keep();

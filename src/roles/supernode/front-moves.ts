@@ -56,10 +56,12 @@ export class FrontMoves {
     try {
       await this.#tellClient(moving, exit, 'direct');
     } catch (thrown) {
-      const { code } = toVpndError(thrown);
+      const { code, retryable } = toVpndError(thrown);
       const stayed = code === 'no-direct' || code === 'not-supported';
       // The client has set everything back by itself, so that only the exit is to be told.
       if (!stayed || !(await this.#exitBack(moving))) return this.#unsure(moving);
+      // The client could not find out, as its tunnel was in use.
+      if (code === 'no-direct' && retryable) return { kind: 'not-now', code };
       return code === 'not-supported' ? { kind: 'never' } : { kind: 'no-direct', client: client.ip, exit: exit.ip };
     }
     const since = this.deps.clock.now();

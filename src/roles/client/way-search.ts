@@ -1,0 +1,194 @@
+import { type Clock, sleep } from '../../core/ports/clock.js';
+import { type Endpoint, sameEndpoint } from '../../model/address.js';
+import type { DeviceTraffic } from '../../model/dataplane.js';
+import { type Millis, ms } from '../../model/time.js';
+import { knockKey } from '../common/knock.js';
+import type { ForwardingPorts } from '../ports.js';
+import { probeTunnel } from './monitor.js';
+import { type HeldTunnel, isInForce, type Search } from './tunnel.js';
+import type { Tunnels } from './tunnels.js';
+
+const LOOK_EVERY: Millis = ms(25);
+/** By then the exit has knocked several times at a NAT that this side has opened; later it does so less often. */
+const KNOCKING: Millis = ms(1_200);
+const LATE_LOOK: Millis = ms(100);
+/** The first knock of this side may have been lost. */
+const KNOCK_AGAIN: Millis = ms(500);
+/** Nothing went through the tunnel for so long: what is sent once a second is not met by a glimpse. */
+const QUIET: Millis = ms(400);
+/** How long packets go the other way: WireGuard has sent a probe by then. */
+const GLIMPSE: Millis = ms(20);
+/** A probe may be lost on a way that is open. */
+const GLIMPSES = 2;
+/** Longest, with what a quiet moment is waited for: the supernode repeats an order that was not answered for 5 s. */
+export const LONGEST_SEARCH: Millis = ms(3_500);
+
+export interface WaySearchDeps {
+  readonly ports: Pick<ForwardingPorts, 'clock' | 'crypto' | 'dataplane' | 'reach'>;
+  readonly tunnels: Tunnels;
+  /** Where the exit is, as its relay has seen it. */
+  readonly at: Endpoint;
+  /** How long it may take. */
+  readonly limit: Millis;
+  /** How long an answer from the exit may take. */
+  readonly patience: Millis;
+  /** Whether anybody still wants to know. */
+  readonly wanted: () => boolean;
+}
+
+/**
+ * - `open`: packets came from the exit itself, on a way that this side has opened.
+ * - `shut`: none came.
+ * - `unsure`: none came by themselves, and the tunnel was never quiet enough for more.
+ * - `over`: nobody wants to know any more, or the tunnel has changed meanwhile.
+ */
+export type Found = 'open' | 'shut' | 'unsure' | 'over';
+
+/**
+ * Finds out whether packets get through directly, while those of the user take the way they had (docs/sessions.md).
+ * Two things show it:
+ *
+ * - *Knocks.* Both ends send handshakes that nobody answers out of WireGuard's port, which opens their NATs for each other. One
+ *   that gets here came from where the exit is, to where this side sends from.
+ * - *Glimpses.* Where this side's NAT takes a port for each destination the exit cannot know where to knock; it may let in
+ *   whoever comes all the same. In a moment in which nobody uses the tunnel one probe goes there. WireGuard at the exit
+ *   follows it, and the answer comes from there. What somebody sends within those milliseconds is at stake, and nothing else.
+ */
+export class WaySearch {
+  readonly #quiet: Quiet;
+  #tunnel: HeldTunnel;
+  #knocks = 0;
+  #glimpses = 0;
+  #heardBefore = 0;
+
+  constructor(
+    tunnel: HeldTunnel,
+    private readonly deps: WaySearchDeps,
+  ) {
+    const { clock, dataplane } = deps.ports;
+    this.#tunnel = tunnel;
+    this.#quiet = new Quiet(clock, () => dataplane.traffic(tunnel.device));
+  }
+
+  /**
+   * Rejects with what the data plane rejects with. Where it is `open` the search is still in place, for whoever moves the
+   * tunnel there; otherwise the tunnel is as it was.
+   */
+  async run(): Promise<Found> {
+    this.#heardBefore = await this.#count();
+    try {
+      await this.#knock();
+      const found = await this.#look();
+      if (found !== 'open') await this.#end();
+      return found;
+    } catch (thrown) {
+      await this.#end().catch(() => {});
+      throw thrown;
+    }
+  }
+
+  async #look(): Promise<Found> {
+    const { clock } = this.deps.ports;
+    const began = clock.monotonic();
+    for (;;) {
+      const elapsed = clock.monotonic() - began;
+      if (elapsed >= KNOCKING && this.#glimpses >= GLIMPSES) return 'shut';
+      if (elapsed >= this.deps.limit) return this.#glimpses === 0 ? 'unsure' : 'shut';
+      await sleep(clock, elapsed < KNOCKING ? LOOK_EVERY : LATE_LOOK);
+      if (!this.#goesOn()) return 'over';
+      if (await this.#isHeard()) return 'open';
+      if (this.#glimpses < GLIMPSES && this.#quiet.lasts() >= QUIET) {
+        if (await this.#glimpse()) return 'open';
+      } else if (elapsed >= KNOCK_AGAIN && this.#knocks < 2) await this.#knock();
+    }
+  }
+
+  async #knock(): Promise<void> {
+    const { crypto } = this.deps.ports;
+    const key = knockKey(crypto, this.#tunnel.held.session, ++this.#knocks);
+    await this.#put({ at: this.deps.at, knock: key, glimpse: false });
+  }
+
+  async #glimpse(): Promise<boolean> {
+    const { clock, reach } = this.deps.ports;
+    const { search } = this.#tunnel;
+    if (search === undefined) return false;
+    this.#glimpses++;
+    const probe = () => void probeTunnel(reach, this.#tunnel.held.inner);
+    await this.#put({ ...search, glimpse: true });
+    probe();
+    await sleep(clock, GLIMPSE);
+    await this.#put(search);
+    const until = clock.monotonic() + this.deps.patience;
+    while (clock.monotonic() < until && this.#goesOn()) {
+      if (await this.#isHeard()) return true;
+      await sleep(clock, LOOK_EVERY);
+    }
+    // The exit may have followed the first one, on a way that lets nothing back: with this one it returns.
+    probe();
+    return false;
+  }
+
+  /** False where the tunnel is another one by now. */
+  async #put(search: Search | undefined): Promise<void> {
+    const now = this.#current();
+    if (now === undefined) return;
+    this.#tunnel = { ...now, search };
+    this.deps.tunnels.put(this.#tunnel);
+    await this.deps.tunnels.commit();
+  }
+
+  #end(): Promise<void> {
+    return this.#put(undefined);
+  }
+
+  #goesOn(): boolean {
+    const now = this.#current();
+    const { endpoint } = this.#tunnel.held;
+    const same = now !== undefined && isInForce(now) && now.carriedAt === undefined;
+    return same && sameEndpoint(now.held.endpoint, endpoint) && this.deps.wanted();
+  }
+
+  /** As it is now: it may have become another's, or got another use, meanwhile. */
+  #current(): HeldTunnel | undefined {
+    const { session } = this.#tunnel.held;
+    return this.deps.tunnels.withSession(session);
+  }
+
+  async #isHeard(): Promise<boolean> {
+    return (await this.#count()) > this.#heardBefore;
+  }
+
+  /** Packets that came from the exit itself. Before the search the tunnel may have counted them, since it was direct once. */
+  async #count(): Promise<number> {
+    const { device, held, pin, search } = this.#tunnel;
+    const counts =
+      search !== undefined || (sameEndpoint(pin?.from, this.deps.at) && sameEndpoint(pin?.to, held.endpoint));
+    if (!counts) return 0;
+    const seen = await this.deps.ports.dataplane.observePins();
+    return seen.find((one) => one.device === device)?.fromPackets ?? 0;
+  }
+}
+
+/** How long nothing has gone through a device, either way. */
+class Quiet {
+  #seen: DeviceTraffic | undefined;
+  #since: Millis;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly traffic: () => DeviceTraffic | undefined,
+  ) {
+    this.#seen = traffic();
+    this.#since = clock.monotonic();
+  }
+
+  lasts(): Millis {
+    const now = this.traffic();
+    if (now?.rxPackets !== this.#seen?.rxPackets || now?.txPackets !== this.#seen?.txPackets) {
+      this.#seen = now;
+      this.#since = this.clock.monotonic();
+    }
+    return ms(this.clock.monotonic() - this.#since);
+  }
+}
