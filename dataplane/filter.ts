@@ -14,6 +14,8 @@ export interface FilterTableSpec {
   readonly render: (name: string, units: readonly FilterUnit[], flags?: string) => string;
   /** Do without it on a kernel that has no such tables. */
   readonly optional: boolean;
+  /** Called before a table that is there is replaced, and what it answers after. */
+  readonly replacing?: () => Promise<() => void>;
 }
 
 /** What was written last; `unknown` until the kernel has been asked. */
@@ -121,7 +123,10 @@ export class FilterTables {
       const drop = `table ${family} ${name} {}\ndelete table ${family} ${name}\n`;
       return `${table.believed.kind === 'absent' ? '' : drop}${textOf(table, units) ?? ''}`;
     });
+    const there = tables.filter((table) => table.believed.kind !== 'absent');
+    const replaced = await Promise.all(there.map((table) => table.spec.replacing?.()));
     await runNft(this.runner, script.join(''));
+    for (const done of replaced) done?.();
     for (const table of tables) table.believed = believedText(table, concerned(table, units));
   }
 

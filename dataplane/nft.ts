@@ -35,20 +35,37 @@ export async function listTables(runner: Runner, family: NftFamily): Promise<rea
   });
 }
 
+/** What a counter has seen. */
+export interface Count {
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+/** By counter; undefined where there is no such table. */
+export async function listCounts(
+  runner: Runner,
+  family: NftFamily,
+  name: string,
+): Promise<ReadonlyMap<string, Count> | undefined> {
+  const text = await unlessAbsent(runner.run('nft', ['-j', 'list', 'counters', 'table', family, name]));
+  if (text === undefined) return undefined;
+  const counters = new Map<string, Count>();
+  for (const item of field(parse(text), 'nftables') as readonly Json[]) {
+    const counter = isObject(item) ? item.counter : undefined;
+    if (!isObject(counter)) continue;
+    counters.set(String(counter.name), { packets: Number(counter.packets), bytes: Number(counter.bytes) });
+  }
+  return counters;
+}
+
 /** Packets by counter; undefined where there is no such table. */
 export async function listCounters(
   runner: Runner,
   family: NftFamily,
   name: string,
 ): Promise<ReadonlyMap<string, number> | undefined> {
-  const text = await unlessAbsent(runner.run('nft', ['-j', 'list', 'counters', 'table', family, name]));
-  if (text === undefined) return undefined;
-  const counters = new Map<string, number>();
-  for (const item of field(parse(text), 'nftables') as readonly Json[]) {
-    const counter = isObject(item) ? item.counter : undefined;
-    if (isObject(counter)) counters.set(String(counter.name), Number(counter.packets));
-  }
-  return counters;
+  const counts = await listCounts(runner, family, name);
+  return counts && new Map([...counts].map(([counter, { packets }]) => [counter, packets]));
 }
 
 async function unlessAbsent(answer: Promise<string>): Promise<string | undefined> {

@@ -7,6 +7,7 @@ import { type Ended, type Launch, launch } from './launch.js';
 export const TOOLS = {
   ip: 'iproute2',
   ss: 'iproute2',
+  tc: 'iproute2',
   nft: 'nftables',
   wg: 'wireguard-tools',
   'wireguard-go': 'wireguard-go',

@@ -18,13 +18,32 @@ export function readTraffic(device: InterfaceName): DeviceTraffic | undefined {
 }
 
 export function parseTraffic(table: string, device: string): DeviceTraffic | undefined {
-  const line = table.split('\n').find((one) => one.trimStart().startsWith(`${device}:`));
-  const fields =
-    line
-      ?.slice(line.indexOf(':') + 1)
-      .trim()
-      .split(/\s+/) ?? [];
+  const fields = fieldsOf(table, device);
   const rxPackets = Number(fields[RX_PACKETS]);
   const txPackets = Number(fields[TX_PACKETS]);
   return Number.isNaN(rxPackets) || Number.isNaN(txPackets) ? undefined : { rxPackets, txPackets };
+}
+
+/** Third of the six between: frame errors, which is what the kernel's WireGuard counts a packet as whose source is not its peer's. */
+const RX_FRAME = 5;
+
+/**
+ * Packets that a device's WireGuard refused since they came from an address that is not their sender's. wireguard-go
+ * refuses them, too, and counts none.
+ */
+export function readUnallowed(device: InterfaceName): number {
+  return parseUnallowed(readFileSync('/proc/self/net/dev', 'utf8'), device);
+}
+
+export function parseUnallowed(table: string, device: string): number {
+  return Number(fieldsOf(table, device)[RX_FRAME] ?? 0);
+}
+
+function fieldsOf(table: string, device: string): readonly string[] {
+  const line = table.split('\n').find((one) => one.trimStart().startsWith(`${device}:`));
+  if (line === undefined) return [];
+  return line
+    .slice(line.indexOf(':') + 1)
+    .trim()
+    .split(/\s+/);
 }

@@ -1,3 +1,4 @@
+import type { OpeningHours } from '../core/hours.js';
 import type { Cidr, Endpoint, HostPort, IpAddress, Port } from '../model/address.js';
 import type { InterfaceName } from '../model/dataplane.js';
 import type { Country, PostQuantum, Privacy, Region } from '../model/role.js';
@@ -87,8 +88,21 @@ export interface ExitConfig extends MemberConfig, RetentionConfig {
   /** A forwarded port or public address; clients then come straight to the exit. */
   readonly publicEndpoint: Endpoint | undefined;
   readonly wireguardPort: Port | undefined;
-  /** What the owner lends; 0 says nothing about it. */
+  /** Mbit/s that the owner lends, in each direction; 0 for no limit. */
   readonly maxMbps: number;
+  /** The most of it for one session; 0 for no limit. */
+  readonly maxSessionMbps: number;
+  /** Open at a time, of one session; 0 for no limit. */
+  readonly maxConnections: number;
+  /** New ones a second, of one session and of all; 0 for no limit. */
+  readonly maxNewConnections: number;
+  readonly maxNewConnectionsInAll: number;
+  /** Networks that clients never reach, besides those that nobody reaches through any exit. */
+  readonly forbid: readonly Cidr[];
+  /** When it is lent; undefined for always. */
+  readonly hours: OpeningHours | undefined;
+  /** Of the hours; undefined for this machine's. */
+  readonly timeZone: string | undefined;
   readonly sessionCapacity: number;
   /** `auto`: carry IPv6 when this machine has a global route for it. */
   readonly ipv6: 'auto' | 'on' | 'off';

@@ -1,3 +1,4 @@
+import { isTimeZone, type OpeningHours, parseHours } from '../core/hours.js';
 import {
   type Cidr,
   cidrAddress,
@@ -63,6 +64,21 @@ export const integer =
 /** Zero or a positive number, decimals allowed. */
 export const amount: Parse<number> = (text) =>
   /^\d{1,9}(\.\d{1,6})?$/.test(text) ? ok(Number(text)) : err('is not a number like 100 or 12.5');
+
+/** When an exit is lent. */
+export const openingHours: Parse<OpeningHours> = (text) => parseHours(text);
+
+export const timeZone: Parse<string> = (text) =>
+  isTimeZone(text) ? ok(text) : err('is not a time zone like Europe/Berlin or UTC');
+
+/** A network of either family, or an address; not everything at once. */
+export const forbidden: Parse<Cidr> = (text) => {
+  const host = parseIp(text);
+  if (host.ok) return ok(hostCidr(host.value));
+  const parsed = parseCidr(text);
+  if (!parsed.ok) return err('is not a network like 203.0.113.0/24 or 2001:db8:5::/48');
+  return network(familyOf(parsed.value), 1, 128, '203.0.113.0/24')(text);
+};
 
 export const port: Parse<Port> = (text) => {
   const parsed = parsePort(/^\d{1,5}$/.test(text) ? Number(text) : Number.NaN);

@@ -20,6 +20,7 @@ import {
   peer,
   port,
   relay,
+  shaper,
 } from '../support/namespace-units.js';
 import { seededRandom } from '../support/seeded-random.js';
 
@@ -36,7 +37,11 @@ const ALL: readonly Unit[] = [
   device('wg-a'),
   peer('wg-a', 2, { endpoint: at('198.51.100.9', 5000), keepalive: 25, presharedKey: keyPair(90).publicKey }),
   peer('wg-a', 3, { allowedIps: cidrs('10.200.0.3/32', 'fd7a:7670:6e64::3/128') }),
-  egress('wg-a'),
+  egress('wg-a', {
+    forbidden: cidrs('203.0.113.0/24'),
+    limits: { newPerSession: 20, newInAll: 50, openPerSession: 100 },
+  }),
+  shaper('wg-a', { sessionRate: 2_000_000 }),
   device('wg-b', { privateKey: keyPair(4).privateKey, addresses: cidrs('10.200.0.2/32', 'fd7a:7670:6e64::2/128') }),
   peer('wg-b', 5, { allowedIps: cidrs('0.0.0.0/0', '::/0'), endpoint: at('198.51.100.1', 40_001), keepalive: 25 }),
   fullTunnel('wg-b', { pin: PIN }),

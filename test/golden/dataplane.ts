@@ -17,6 +17,16 @@ import { parseRoutes, parseRules } from '../../dataplane/routing.js';
 import { PROTOCOL, planRouting, type Routing, renderRouting } from '../../dataplane/routing-text.js';
 import type { Runner } from '../../dataplane/run.js';
 import { includesRange } from '../../dataplane/sysctl.js';
+import {
+  nodeFor,
+  renderClass,
+  renderClassRemoval,
+  renderFilter,
+  renderFilterRemoval,
+  renderRedirects,
+  renderSide,
+  sidesOf,
+} from '../../dataplane/tc-text.js';
 import { parseUapi, renderUapi } from '../../dataplane/uapi.js';
 import { moveArguments, parseDump, renderConf, wgWrite } from '../../dataplane/wg-tool.js';
 import { type DeviceState, type PeerState, planPeer } from '../../dataplane/wireguard-state.js';
@@ -106,6 +116,40 @@ golden(
   ].join('\n'),
 );
 golden('egress.nft', renderFilterTable('vpnd_exit', [egress('wg-exit')]));
+golden(
+  'egress-contract.nft',
+  renderFilterTable(
+    'vpnd_exit',
+    [
+      egress('wg-exit', {
+        forbidden: cidrs('203.0.113.0/24', '2001:db8:5::/48'),
+        limits: { newPerSession: 50, newInAll: 200, openPerSession: 1000 },
+      }),
+    ],
+    '',
+    cidrs('198.51.100.0/24', '2001:db8:10::/56', '2001:db8:5::/56'),
+  ),
+);
+const sides = sidesOf('exit');
+golden(
+  'shaper.tc',
+  [
+    '# all sessions together and each',
+    ...sides.flatMap((side) => renderSide({ rate: 50_000_000, sessionRate: 20_000_000 }, side, 'fq_codel')),
+    ...renderRedirects(name('wg-exit'), sides),
+    '# each on its own, without fq_codel',
+    ...renderSide({ rate: 0, sessionRate: 1_500_000 }, sides[0], 'bfifo'),
+    '# a session comes and goes',
+    ...sides.flatMap((side) => [
+      ...renderClass({ rate: 50_000_000, sessionRate: 20_000_000 }, side, 'fq_codel', 0x10),
+      renderFilter(side, ip('10.200.0.2'), nodeFor(ip('10.200.0.2'), []), 0x10),
+      renderFilter(side, ip('fd76:706e:6400::2'), nodeFor(ip('fd76:706e:6400::2'), ['11:2:1']), 0x10),
+      renderFilterRemoval(side, ip('10.200.0.2'), '10:2:1'),
+      renderClassRemoval(side, 0x10),
+    ]),
+    '',
+  ].join('\n'),
+);
 golden('egress-ipv4-only.nft', renderFilterTable('vpnd_exit', [egress('wg-exit', { ipv6: false })]));
 golden(
   'guard.nft',

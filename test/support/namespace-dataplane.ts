@@ -40,6 +40,7 @@ export async function openOnHost(host: Host, options: Options): Promise<HostedDa
     // The real one answers at once, from this process' files; a test asks across a process instead.
     traffic: () => undefined,
     trafficOf: (device) => calls.call('traffic', device) as Promise<DeviceTraffic | undefined>,
+    observeEgress: () => calls.call('observeEgress') as ReturnType<DataPlane['observeEgress']>,
     observePins: () => calls.call('observePins') as ReturnType<DataPlane['observePins']>,
     resetConnections: (from) => calls.call('resetConnections', from) as ReturnType<DataPlane['resetConnections']>,
     openConnections: (from) => calls.call('openConnections', from) as ReturnType<DataPlane['openConnections']>,

@@ -3,7 +3,7 @@ import type { Identity } from '../../core/ports/crypto.js';
 import type { SessionRecord } from '../../core/ports/store.js';
 import { type Cidr, contains, hostCidr, type Port, prefixLength } from '../../model/address.js';
 import type { Command, CommandDone, Desired, Preshared, SetupExit } from '../../model/command.js';
-import type { InterfaceName, PeerUnit, Unit } from '../../model/dataplane.js';
+import type { ConnectionLimits, InterfaceName, PeerUnit, Unit } from '../../model/dataplane.js';
 import { VpndError } from '../../model/errors.js';
 import type { WireGuardKeyPair, WireGuardPublicKey } from '../../model/keys.js';
 import type { AddressPlan } from '../../model/messages.js';
@@ -15,6 +15,26 @@ import { type Instant, minutes, plus } from '../../model/time.js';
 export const INNER_MTU = 1420;
 /** An offer is for a tunnel that comes up now; the slack is for clocks that are a little off. */
 const OFFER_LIFE = minutes(10);
+const MEGA = 1_000_000;
+
+/** What an exit's owner lends and keeps to himself, as far as the kernel sees to it. */
+export interface ExitTerms {
+  readonly forbidden: readonly Cidr[];
+  readonly forbidOnLink: boolean;
+  readonly limits: ConnectionLimits;
+  /** Mbit/s in each direction; 0 for no limit. */
+  readonly mbps: number;
+  readonly sessionMbps: number;
+}
+
+/** A supernode's egress: its neighbours are its provider's other customers, and its line is a server's. */
+export const EGRESS_TERMS: ExitTerms = {
+  forbidden: [],
+  forbidOnLink: false,
+  limits: { newPerSession: 200, newInAll: 0, openPerSession: 4096 },
+  mbps: 0,
+  sessionMbps: 0,
+};
 
 export function exitDevice(
   name: InterfaceName,
@@ -22,6 +42,7 @@ export function exitDevice(
   listenPort: Port | undefined,
   plan: AddressPlan,
   ipv6: boolean,
+  terms: ExitTerms,
 ): readonly Unit[] {
   const addresses = [
     `${plan.gatewayIpv4}/${prefixLength(plan.poolIpv4)}` as Cidr,
@@ -35,7 +56,13 @@ export function exitDevice(
       sources: [plan.poolIpv4, plan.poolIpv6],
       ipv6,
       gateways: [plan.gatewayIpv4, plan.gatewayIpv6],
+      forbidden: terms.forbidden,
+      forbidOnLink: terms.forbidOnLink,
+      limits: terms.limits,
     },
+    ...(terms.mbps + terms.sessionMbps === 0
+      ? []
+      : [{ kind: 'shaper', device: name, rate: terms.mbps * MEGA, sessionRate: terms.sessionMbps * MEGA } as const]),
   ];
 }
 

@@ -6,7 +6,7 @@ import type { SessionRecord } from '../../core/ports/store.js';
 import { VpndError } from '../../model/errors.js';
 import type { SessionId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
-import { checkInner, exitAnswer, exitDevice, exitPeer } from '../common/exit-units.js';
+import { checkInner, type ExitTerms, exitAnswer, exitDevice, exitPeer } from '../common/exit-units.js';
 import type { NodeKeys } from '../common/keys.js';
 import type { WireGuardKeys } from './wireguard-keys.js';
 
@@ -31,7 +31,7 @@ export function exitProjection(deps: ExitProjectionDeps): Projection {
       const plan = deps.plan();
       return plan === undefined
         ? []
-        : wireguard.fixed(({ pair }, device, port) => exitDevice(device, pair, port, plan, deps.ipv6), deps.sessions);
+        : wireguard.fixed(({ pair }, device, port) => exitDevice(device, pair, port, plan, deps.ipv6, termsOf(config)), deps.sessions);
     },
     units(record) {
       return exitPeer(wireguard.device(wireguard.of(record)), record.desired);
@@ -69,3 +69,16 @@ export function exitProjection(deps: ExitProjectionDeps): Projection {
     ended: deps.ended,
   };
 }
+
+/** The owner's contract, as far as it is the kernel's to keep. */
+export const termsOf = (config: ExitConfig): ExitTerms => ({
+  forbidden: config.forbid,
+  forbidOnLink: true,
+  limits: {
+    newPerSession: config.maxNewConnections,
+    newInAll: config.maxNewConnectionsInAll,
+    openPerSession: config.maxConnections,
+  },
+  mbps: config.maxMbps,
+  sessionMbps: config.maxSessionMbps,
+});

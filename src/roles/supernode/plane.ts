@@ -8,7 +8,7 @@ import type { Unit } from '../../model/dataplane.js';
 import { VpndError } from '../../model/errors.js';
 import type { SessionId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
-import { checkInner, exitAnswer, exitDevice, exitPeer } from '../common/exit-units.js';
+import { checkInner, EGRESS_TERMS, exitAnswer, exitDevice, exitPeer } from '../common/exit-units.js';
 import type { NodeKeys } from '../common/keys.js';
 
 export interface SupernodePlaneDeps {
@@ -29,7 +29,7 @@ export function supernodeProjection(deps: SupernodePlaneDeps): Projection {
     fixed(): readonly Unit[] {
       const plan = deps.addressPlan();
       if (!config.egress || plan === undefined) return [];
-      return exitDevice(config.interface, deps.keys.wireguard, config.wireguardPort, plan, deps.ipv6);
+      return exitDevice(config.interface, deps.keys.wireguard, config.wireguardPort, plan, deps.ipv6, EGRESS_TERMS);
     },
     units(record: SessionRecord): readonly Unit[] {
       const relays = record.desired.flatMap((desired): readonly Unit[] => {

@@ -184,6 +184,7 @@ export function kernelOf(machine: Machine, clock: Clock & { readonly alive: bool
     observeRelays: () => kernel.observeRelays(),
     traffic: (device) => (clock.alive ? kernel.traffic(device) : undefined),
     observePins: () => kernel.observePins(),
+    observeEgress: () => kernel.observeEgress(),
     resetConnections: (from) => (clock.alive ? kernel.resetConnections(from) : never),
     openConnections: (from) => (clock.alive ? kernel.openConnections(from) : never),
     uplinks: () => kernel.uplinks(),
