@@ -1,4 +1,4 @@
-import { createHash, hkdfSync } from 'node:crypto';
+import { createHash, hkdfSync, randomBytes } from 'node:crypto';
 import sodium from 'libsodium-wrappers';
 import type { Crypto, Identity } from '../core/ports/crypto.js';
 import type { Random } from '../core/ports/random.js';
@@ -26,7 +26,7 @@ const PUBLIC_KEY_LENGTH = 32;
 /** Loads libsodium (WebAssembly) once; everything it gives is synchronous afterwards. */
 export async function openSodium(): Promise<{ readonly crypto: SodiumCrypto; readonly random: Random }> {
   await sodium.ready;
-  return { crypto: sodiumCrypto, random: sodiumRandom };
+  return { crypto: sodiumCrypto, random: systemRandom };
 }
 
 /**
@@ -77,13 +77,13 @@ const sodiumCrypto: SodiumCrypto = {
   identityFromSeed: identityOf,
 };
 
-const sodiumRandom: Random = {
-  bytes: (length) => (length === 0 ? new Uint8Array() : sodium.randombytes_buf(length)),
+/** The same source as libsodium's, which asks for four bytes at a time: 98 microseconds for 32 bytes, against 3. */
+const systemRandom: Random = {
+  bytes: (length) => new Uint8Array(randomBytes(length)),
   // 52 bits, so that every value is exact and 1 is never reached.
   fraction() {
-    const b = sodium.randombytes_buf(8);
-    const view = new DataView(b.buffer, b.byteOffset, 8);
-    return ((view.getUint32(0) & 0xfffff) * 2 ** 32 + view.getUint32(4)) / 2 ** 52;
+    const b = randomBytes(8);
+    return ((b.readUInt32BE(0) & 0xfffff) * 2 ** 32 + b.readUInt32BE(4)) / 2 ** 52;
   },
 };
 

@@ -1,6 +1,6 @@
 import type { Bytes } from '../../model/bytes.js';
 
-/** The only source of chance. Real: libsodium's. Seeded in simulation. */
+/** The only source of chance. Real: the operating system's. Seeded in simulation. */
 export interface Random {
   /** `length` unpredictable bytes. */
   bytes(length: number): Bytes;
