@@ -9,6 +9,7 @@ import { downCommand } from './down.js';
 import { drainCommand } from './drain.js';
 import { eventsCommand } from './events.js';
 import { excludeCommand } from './exclude.js';
+import { exitCommands } from './exit.js';
 import { exitsCommand } from './exits.js';
 import { type ExitStatus, type Io, processIo, reportFailure } from './io.js';
 import { keysCommand } from './keys.js';
@@ -59,6 +60,7 @@ function build(io: Io, outcome: { status: ExitStatus }): Command {
     );
   for (const role of ROLES) {
     const command = daemonCommand(program, role, io, outcome);
+    if (role === 'exit') exitCommands(command, io);
     if (role !== 'supernode') continue;
     drainCommand(command, io, outcome);
     banCommands(command, io);

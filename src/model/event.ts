@@ -32,6 +32,9 @@ export const EVENT_CODES = [
   // an exit's own internet
   'uplink-down',
   'uplink-up',
+  // an exit's hours, and its owner's pauses
+  'exit-closed',
+  'exit-open',
   // keys of this node
   'key-rotated',
   'key-retired',

@@ -116,6 +116,12 @@ export const METRICS = {
     name: 'outbox_overflows_total',
     help: 'Streams ended because the other end did not read (streams).',
   },
+  exitViolations: {
+    kind: 'counter',
+    name: 'vpnd_exit_violations_total',
+    help: "Packets of clients that an exit's rules refused, by what they violated (packets).",
+    labels: ['kind'],
+  },
   connectionsRefused: {
     kind: 'counter',
     name: 'connections_refused_total',
@@ -190,6 +196,7 @@ export function openMetrics(): OpenMetrics {
       tunnelChanges: counter(METRICS.tunnelChanges),
       reconnects: counter(METRICS.reconnects),
       outboxOverflows: counter(METRICS.outboxOverflows),
+      exitViolations: counter(METRICS.exitViolations),
       connectionsRefused: counter(METRICS.connectionsRefused),
     },
   };

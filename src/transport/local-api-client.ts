@@ -12,6 +12,7 @@ import {
   type ListMembersResponse,
   LocalBase,
   LocalClient,
+  LocalExit,
   LocalKeys,
   LocalNode,
   LocalSupernode,
@@ -52,6 +53,9 @@ export interface LocalApi {
     request: MessageInitShape<typeof DrainRequestSchema>,
     signal: AbortSignal,
   ): AsyncGenerator<DrainProgress, void, undefined>;
+  /** Milliseconds; 0 for until it is resumed. */
+  pause(forMs: number): Promise<NodeStatus>;
+  resume(): Promise<NodeStatus>;
   listExits(request: MessageInitShape<typeof ListExitsRequestSchema>): Promise<readonly ExitSummary[]>;
   createToken(request: MessageInitShape<typeof CreateTokenRequestSchema>): Promise<CreateTokenResponse>;
   listTokens(): Promise<readonly TokenSummary[]>;
@@ -73,6 +77,7 @@ export function localClient(socket: string): LocalApi {
   const node = createClient(LocalNode, transport);
   const client = createClient(LocalClient, transport);
   const supernode = createClient(LocalSupernode, transport);
+  const exit = createClient(LocalExit, transport);
   const base = createClient(LocalBase, transport);
   const keys = createClient(LocalKeys, transport);
   const asVpnd = async <T>(call: Promise<T>): Promise<T> => {
@@ -103,6 +108,8 @@ export function localClient(socket: string): LocalApi {
     setLockdown: (on) => asVpnd(client.setLockdown({ on }, soon)),
     rotateKey: (request) => asVpnd(keys.rotateKey(request, soon)),
     drain: (request, signal) => following(supernode.drain(request, { signal }), signal),
+    pause: (forMs) => asVpnd(exit.pause({ forMs: BigInt(forMs) }, soon)),
+    resume: () => asVpnd(exit.resume({}, soon)),
     listExits: async (request) => (await asVpnd(client.listExits(request, soon))).exits,
     createToken: (request) => asVpnd(base.createToken(request, soon)),
     listTokens: async () => (await asVpnd(base.listTokens({}, soon))).tokens,

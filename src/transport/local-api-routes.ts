@@ -5,6 +5,7 @@ import type { Log } from '../core/ports/log.js';
 import {
   LocalBase,
   LocalClient,
+  LocalExit,
   LocalKeys,
   LocalNode,
   LocalSupernode,
@@ -116,6 +117,10 @@ export function localRoutes(
     router.service(LocalKeys, {
       rotateKey: (request) =>
         answer('keys rotate', KEY_OF[request.what] ?? role, h.rotateKey?.bind(h), (rotate) => rotate(request)),
+    });
+    router.service(LocalExit, {
+      pause: (request) => answer('exit pause', 'exit', h.pause?.bind(h), (pause) => pause(request)),
+      resume: () => answer('exit resume', 'exit', h.resume?.bind(h), (resume) => resume()),
     });
     router.service(LocalBase, {
       createToken: (request) => answer('token create', 'base', h.createToken?.bind(h), (make) => make(request)),

@@ -10,6 +10,7 @@ import type {
   ListMembersResponseSchema,
   ListTokensResponseSchema,
   NodeStatusSchema,
+  PauseRequest,
   RevokeMemberRequest,
   RevokeMemberResponseSchema,
   RevokeTokenRequest,
@@ -43,6 +44,9 @@ export interface LocalHandlers {
   drain?(request: DrainRequest, signal: AbortSignal): AsyncIterable<MessageInitShape<typeof DrainProgressSchema>>;
   /** Has a key of this node replaced, with no session lost; answers when the new one is in use. */
   rotateKey?(request: RotateKeyRequest): Promise<MessageInitShape<typeof RotateKeyResponseSchema>>;
+  /** Closes an exit; answers at once, while clients are still leaving. */
+  pause?(request: PauseRequest): Promise<MessageInitShape<typeof NodeStatusSchema>>;
+  resume?(): Promise<MessageInitShape<typeof NodeStatusSchema>>;
   listExits?(request: ListExitsRequest): Promise<MessageInitShape<typeof ListExitsResponseSchema>>;
   createToken?(request: CreateTokenRequest): Promise<MessageInitShape<typeof CreateTokenResponseSchema>>;
   listTokens?(): Promise<MessageInitShape<typeof ListTokensResponseSchema>>;

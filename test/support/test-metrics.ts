@@ -37,6 +37,7 @@ export function testMetrics(): TestMetrics {
     tunnelChanges: counter('tunnelChanges'),
     reconnects: counter('reconnects'),
     outboxOverflows: counter('outboxOverflows'),
+    exitViolations: counter('exitViolations'),
     connectionsRefused: counter('connectionsRefused'),
     value: (name) => values.get(name) ?? 0,
   };

@@ -87,6 +87,7 @@ async function node(kind: 'exit' | 'supernode') {
             sessions: () => executor.sessions(),
             config: exitConfig('x'),
             plan: () => PLAN,
+            closed: () => undefined,
           }),
         )
       : supernodeProjection({

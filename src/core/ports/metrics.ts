@@ -25,5 +25,6 @@ export interface Metrics {
   readonly tunnelChanges: Counter<'what'>;
   readonly reconnects: Counter;
   readonly outboxOverflows: Counter;
+  readonly exitViolations: Counter<'kind'>;
   readonly connectionsRefused: Counter<'reason'>;
 }

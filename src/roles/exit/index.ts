@@ -19,6 +19,9 @@ import { Retention } from '../common/retention.js';
 import { nodeStatus, type StatusInit } from '../common/status.js';
 import { whereabouts } from '../common/whereabouts.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
+import { Account } from './account.js';
+import { contractStatus } from './contract.js';
+import { Doors } from './doors.js';
 import { KeySchedule, keyFact, rotateKey } from './key-schedule.js';
 import { exitProjection } from './projection.js';
 import { exitSessions } from './status.js';
@@ -29,6 +32,7 @@ import { WireGuardKeys } from './wireguard-keys.js';
 
 const PLAN_FACT = 'address-plan';
 const COUNT_EVERY = seconds(5);
+const ACCOUNT_EVERY = seconds(15);
 /** A supernode's relay ports take packets from an address that was vouched for a moment later. */
 const RELAYS_FOLLOW = ms(250);
 
@@ -43,6 +47,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
   const retention = new Retention(config, { store, history, clock: ports.clock, log });
   const arrived = whereabouts(history, () => member.main());
   const ipv6 = config.ipv6 === 'on' || (config.ipv6 === 'auto' && (await dataplane.uplinks()).ipv6);
+  const timeZone = config.timeZone ?? Intl.DateTimeFormat().resolvedOptions().timeZone;
   let plan = store.facts.get<AddressPlan>(PLAN_FACT);
 
   const reproject = (session: SessionId, change: () => void) => executor.reproject(session, change);
@@ -81,6 +86,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
             clock: ports.clock,
             ipv6,
             plan: () => plan,
+            closed: () => doors.closed,
             ended: (session, why) => {
               schedule.ended();
               const owner = store.ledger.session(session)?.owner;
@@ -88,7 +94,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
               line?.upstream.tell({ kind: 'session-closed', session, reason: why });
               history.record(
                 'session-closed',
-                why === 'expired' ? 'nobody renewed its lease' : 'its supernode has closed it',
+                why === 'expired' ? 'nobody renewed its lease' : 'it was closed',
                 session,
               );
               changes.notify();
@@ -123,6 +129,8 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     {
       up: async (welcome, supervisor) => {
         uplink.connected();
+        schedule.connected();
+        doors.connected();
         void speakUp(supervisor);
         const next = welcome.addressPlan;
         if (next === undefined || JSON.stringify(next) === JSON.stringify(plan)) return;
@@ -143,6 +151,10 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       revoked: () => leaveBanned(),
       networkChanged: () => {
         uplink.lookNow();
+        // Other networks are around this machine, which clients are not to reach.
+        executor
+          .reconcile()
+          .catch((err: unknown) => log.warn('the data plane does not follow the network yet', { err }));
         void keeper.speakUp(executor.sessions());
       },
       changed: () => {
@@ -151,6 +163,20 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       },
     },
   );
+  const tellAll = (code: string, message: string): void => {
+    for (const line of member.lines()) line.upstream.tell({ kind: 'problem', code, message });
+  };
+  const doors: Doors = new Doors({
+    ...ports,
+    hours: config.hours,
+    timeZone,
+    facts: store.facts,
+    history,
+    tell: tellAll,
+    putOut: (reason) => end(executor.sessions(), reason),
+    changed: () => changes.notify(),
+  });
+  const account = new Account({ ...ports, timeZone, facts: store.facts });
   const uplink = new UplinkCheck({
     ...ports,
     history,
@@ -159,9 +185,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
       return ipv4 || ipv6;
     },
     anchors: () => anchorsOf(config, member),
-    tell: (code, message) => {
-      for (const line of member.lines()) line.upstream.tell({ kind: 'problem', code, message });
-    },
+    tell: tellAll,
     changed: () => changes.notify(),
   });
   const schedule: KeySchedule = new KeySchedule({
@@ -170,7 +194,8 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     every: config.wireguardKeyEvery,
     history,
     executor,
-    ask: (owner, sessions, reason) => member.lineTo(owner)?.upstream.tell({ kind: 'sessions-move', sessions, reason }),
+    ask: (owner, sessions, reason) =>
+      member.lineTo(owner)?.upstream.tell({ kind: 'sessions-move', sessions, reason }) === 'sent',
     portMoved: () => {
       for (const line of member.lines()) if (line.isUp()) line.upstream.redial();
     },
@@ -181,35 +206,61 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
   leaveBanned();
   const reconciler = reconcileRegularly(executor, ports, history);
   const gauges = new Periodic('counting', COUNT_EVERY, count, ports);
+  const accounts = new Periodic(
+    'reading what clients were refused',
+    ACCOUNT_EVERY,
+    async () => void (await account.look()),
+    ports,
+  );
   count();
+  await account.look();
   preshared.start();
+  accounts.start();
   schedule.start();
   reconciler.start();
   retention.start();
   gauges.start();
   uplink.start();
+  doors.start();
   member.start();
   log.info('exit started', { peer_id: keys.identity.id, region: member.membership().region });
 
+  const status = async (): Promise<StatusInit> => {
+    const seen = await account.show();
+    return {
+      ...withProblem(nodeStatus('exit', config, ports, member), uplink.problem),
+      dataplane: dataplane.engine,
+      sessions: exitSessions(executor.sessions(), await dataplane.observePeers()),
+      facts: {
+        ipv6: ipv6 ? 'carried' : 'not carried',
+        post_quantum: config.pq,
+        wireguard_key: keyFact(wireguard, executor.sessions()),
+        lent: doors.closed === undefined ? 'open' : `closed: ${doors.closed}`,
+      },
+      contract: contractStatus(config, timeZone, ipv6, doors, account, seen),
+    };
+  };
   return {
     local: {
-      status: async () => ({
-        ...withProblem(nodeStatus('exit', config, ports, member), uplink.problem),
-        dataplane: dataplane.engine,
-        sessions: exitSessions(executor.sessions(), await dataplane.observePeers()),
-        facts: {
-          ipv6: ipv6 ? 'carried' : 'not carried',
-          post_quantum: config.pq,
-          wireguard_key: keyFact(wireguard, executor.sessions()),
-        },
-      }),
+      status,
       statusChanged: (signal) => changes.next(signal),
       rotateKey: (request) => rotateKey(schedule, request),
+      pause: async ({ forMs }) => {
+        doors.pause(forMs <= 0n ? undefined : ms(Number(forMs)));
+        return await status();
+      },
+      resume: async () => {
+        doors.resume();
+        return await status();
+      },
       ...history.local,
     },
     health: () => member.health(),
     stop: async () => {
       await uplink.stop();
+      doors.stop();
+      await accounts.stop();
+      account.keep();
       await schedule.stop();
       await member.stop();
       await gauges.stop();
@@ -231,17 +282,19 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
 
   /** Nothing of a banned supernode's sessions stays: it can neither renew nor end them any more. */
   function leaveBanned(): void {
-    for (const { session, owner, generation } of executor.sessions()) {
-      if (!member.revocations.has(owner)) continue;
-      const end = newCommand(ports.random, session, generation + 1, ms(0), {
-        kind: 'disconnect',
-        reason: 'its supernode was banned',
-      });
+    end(
+      executor.sessions().filter(({ owner }) => member.revocations.has(owner)),
+      'its supernode was banned',
+    );
+  }
+
+  /** Ends sessions by this exit's own decision. */
+  function end(sessions: readonly SessionRecord[], reason: string): void {
+    for (const { session, owner, generation } of sessions) {
+      const command = newCommand(ports.random, session, generation + 1, ms(0), { kind: 'disconnect', reason });
       executor
-        .execute(end, owner)
-        .catch((err: unknown) =>
-          log.warn('a session of a banned supernode is still there', { session_id: session, err }),
-        );
+        .execute(command, owner)
+        .catch((err: unknown) => log.warn('a session that is to end is still there', { session_id: session, err }));
     }
   }
 

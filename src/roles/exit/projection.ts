@@ -20,6 +20,8 @@ export interface ExitProjectionDeps {
   /** Whether this exit carries IPv6. */
   readonly ipv6: boolean;
   readonly plan: () => AddressPlan | undefined;
+  /** Why nobody is let in at present; undefined while the exit is open. */
+  readonly closed: () => string | undefined;
   ended(session: SessionId, why: 'disconnect' | 'expired'): void;
 }
 
@@ -31,7 +33,10 @@ export function exitProjection(deps: ExitProjectionDeps): Projection {
       const plan = deps.plan();
       return plan === undefined
         ? []
-        : wireguard.fixed(({ pair }, device, port) => exitDevice(device, pair, port, plan, deps.ipv6, termsOf(config)), deps.sessions);
+        : wireguard.fixed(
+            ({ pair }, device, port) => exitDevice(device, pair, port, plan, deps.ipv6, termsOf(config)),
+            deps.sessions,
+          );
     },
     units(record) {
       return exitPeer(wireguard.device(wireguard.of(record)), record.desired);
@@ -41,6 +46,8 @@ export function exitProjection(deps: ExitProjectionDeps): Projection {
       if (desired.kind === 'relay-setup') throw new VpndError('not-supported', 'an exit relays for nobody');
       if (desired.kind !== 'setup-exit') return;
       const isNew = record === undefined || record.desired.length === 0;
+      const closed = isNew ? deps.closed() : undefined;
+      if (closed !== undefined) throw new VpndError('exit-refused', `this exit is closed: ${closed}`);
       if (isNew && others.length >= config.sessionCapacity) {
         throw new VpndError(
           'exit-refused',

@@ -22,27 +22,33 @@ export interface ExitBookDeps {
 /** A supernode that has nothing to say answers with at most so many. */
 const DEFAULT_LIMIT = 5;
 
-const UPLINK_DOWN = 'it says that it has lost the internet';
+/** Why an exit serves nobody at present, by its own word. */
+export type Away = 'internet' | 'owner';
+const AWAY: Readonly<Record<Away, string>> = {
+  internet: 'it says that it has lost the internet',
+  owner: 'its owner lends it at other hours',
+};
 
 /** The exits this supernode speaks for: those connected to it, and its own egress. */
 export class ExitBook {
   /** By stream, with which the mark ends. */
-  readonly #down = new WeakSet<ConnectedPeer>();
+  readonly #away = new WeakMap<ConnectedPeer, ReadonlySet<Away>>();
 
   constructor(private readonly deps: ExitBookDeps) {}
 
-  /** An exit says whether it reaches the internet. Answers whether that is new. */
-  uplink(peer: ConnectedPeer, state: 'down' | 'up'): boolean {
-    if (this.#down.has(peer) === (state === 'down')) return false;
-    if (state === 'down') this.#down.add(peer);
-    else this.#down.delete(peer);
+  /** An exit says whether it serves anybody. Answers whether that is new. */
+  away(peer: ConnectedPeer, why: Away, is: boolean): boolean {
+    const before = this.#away.get(peer) ?? new Set<Away>();
+    if (before.has(why) === is) return false;
+    this.#away.set(peer, new Set(is ? [...before, why] : [...before].filter((other) => other !== why)));
     return true;
   }
 
   /** Why a connected exit will not do at present. */
   unusable(exit: PeerId): string | undefined {
     const peer = this.deps.streams().peer(exit);
-    return peer !== undefined && this.#down.has(peer) ? UPLINK_DOWN : undefined;
+    const [why] = (peer && this.#away.get(peer)) ?? [];
+    return why && AWAY[why];
   }
 
   all(): readonly ExitCandidate[] {

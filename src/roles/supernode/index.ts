@@ -337,8 +337,11 @@ export async function startSupernode(
         } else if (news.kind === 'problem') {
           log.warn('a peer reports a problem', { peer_id: peer.id, code: news.code, reason: news.message });
           if (peer.role !== 'exit') return;
-          if (news.code === 'uplink-down') uplinks.told(peer, 'down');
-          else if (news.code === 'uplink-up') uplinks.told(peer, 'up');
+          if (news.code === 'uplink-down' || news.code === 'uplink-up') {
+            uplinks.told(peer, 'internet', news.code === 'uplink-down');
+          } else if (news.code === 'exit-closed' || news.code === 'exit-open') {
+            uplinks.told(peer, 'owner', news.code === 'exit-closed');
+          }
         }
       },
     },
