@@ -60,7 +60,7 @@ export function openLinuxDns(options: LinuxDnsOptions = {}): Dns {
     if (!existsSync(resolvedAt) || !tools.has('resolvectl')) return [];
     const reverted: string[] = [];
     for (const device of devices) {
-      if (await resolved.revert(device)) reverted.push(`systemd-resolved has forgotten ${device}`);
+      if (await resolved.revert(device)) reverted.push(`resolvers of ${device} with systemd-resolved`);
     }
     return reverted;
   };
@@ -83,8 +83,8 @@ export function openLinuxDns(options: LinuxDnsOptions = {}): Dns {
       }),
     restore: (devices) =>
       inTurn(async () => [
-        ...(file.restore() ? [`${path} is what it was`] : []),
-        ...((await openresolv.remove()) ? ['resolvconf has forgotten vpnd'] : []),
+        ...(file.restore() ? [`resolvers of vpnd's in ${path}`] : []),
+        ...((await openresolv.remove()) ? ["resolvers of vpnd's with resolvconf"] : []),
         ...(await revert(devices)),
       ]),
     way: async () => name(find()),

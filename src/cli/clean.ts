@@ -19,7 +19,7 @@ export function cleanCommand(program: Command, io: Io): void {
     .command('clean')
     .summary('remove what a stopped daemon left in the kernel')
     .description(
-      'Removes the interfaces, routes, rules and nftables tables that a daemon of this role left on this machine. Refused while it runs. Keys and database stay.',
+      'Removes the interfaces, routes, rules and nftables tables that a daemon of this role left on this machine. Refused while it runs. The resolver is what it was before a client. Keys and database stay.',
     )
     .requiredOption('--role <role>', 'supernode, exit or client')
     .option('--state-dir <dir>', 'state directory of the daemon (default: /var/lib/vpnd/<role>)')
@@ -44,11 +44,14 @@ export function cleanCommand(program: Command, io: Io): void {
 }
 
 async function removeAll(role: 'supernode' | 'exit' | 'client'): Promise<readonly string[]> {
+  const { openLinuxDns } = await import('../../dataplane/dns-linux.js');
   const { openLinuxDataPlane } = await import('../../dataplane/linux.js');
   const log = openLog({ level: 'error', privacy: 'strict', role });
   const dataplane = await openLinuxDataPlane({ owner: role, engine: 'auto', clock: systemClock(), log });
   try {
-    return (await dataplane.reconcile([])).removed;
+    // Names first, as with `vpnd down`: the tunnel's resolvers are not for this machine's own address.
+    const names = role === 'client' ? await openLinuxDns().restore([]) : [];
+    return [...names, ...(await dataplane.reconcile([])).removed];
   } finally {
     await dataplane.close();
   }

@@ -30,7 +30,8 @@ export interface DnsReport {
 export interface Dns {
   /** Makes it as wished, whatever is there, and keeps what was there. Touches nothing that is right already. */
   put(wish: DnsWish): Promise<DnsReport>;
-  /** Puts back what was there before, or leaves what others have set meanwhile. Answers with a line for each thing put back. */
+  /** Puts back what was there before, or leaves what others have set meanwhile. Answers with a line for each thing of ours that
+   * was taken away. */
   restore(devices: readonly InterfaceName[]): Promise<readonly string[]>;
   /** Which way `put` would take, changing nothing. */
   way(): Promise<string>;
