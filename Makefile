@@ -7,7 +7,7 @@ BIN := node_modules/.bin
 RUN := node --enable-source-maps dist/test/run.js $(if $(filter no,$(SUM)),--no-sum)
 export HOLD RUNS
 
-.PHONY: help setup demo test check unit host kernel bench-session bench-recovery nat-table clean
+.PHONY: help setup demo test check unit host kernel bench-session bench-recovery nat-table fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -45,6 +45,9 @@ bench-recovery: setup ## what sessions survive, and for how long traffic stands 
 
 nat-table: setup ## which pair of NAT kinds gives which path, tried with real daemons
 	@node --enable-source-maps dist/bench/nat-table.js
+
+fuzz: setup ## a million inputs for everything that reads what others send; TARGET=offer N=1000 SEED=7 for less, INPUT=file for one
+	@node --enable-source-maps dist/test/fuzz/main.js
 
 clean: ## remove what killed tests left in the system, and everything built
 	@scripts/clean

@@ -52,8 +52,8 @@ export async function listCounts(
   const counters = new Map<string, Count>();
   for (const item of field(parse(text), 'nftables') as readonly Json[]) {
     const counter = isObject(item) ? item.counter : undefined;
-    if (!isObject(counter)) continue;
-    counters.set(String(counter.name), { packets: Number(counter.packets), bytes: Number(counter.bytes) });
+    if (!isObject(counter) || typeof counter.name !== 'string') continue;
+    counters.set(counter.name, { packets: numberIn(counter.packets), bytes: numberIn(counter.bytes) });
   }
   return counters;
 }
@@ -110,9 +110,9 @@ type Json = null | boolean | number | string | readonly Json[] | { readonly [key
 export function parseElements(text: string): NftElements {
   const elements = new Map<string, ReadonlyMap<string, string>>();
   for (const item of field(parse(text), 'nftables') as readonly Json[]) {
-    const [kind, body] = Object.entries(item as { [key: string]: Json })[0] ?? [];
-    if ((kind !== 'set' && kind !== 'map') || !isObject(body)) continue;
-    elements.set(String(body.name), readElements(Array.isArray(body.elem) ? body.elem : []));
+    const [kind, body] = isObject(item) ? (Object.entries(item)[0] ?? []) : [];
+    if ((kind !== 'set' && kind !== 'map') || !isObject(body) || typeof body.name !== 'string') continue;
+    elements.set(body.name, readElements(Array.isArray(body.elem) ? body.elem : []));
   }
   return elements;
 }
@@ -126,13 +126,17 @@ function readElements(list: readonly Json[]): Map<string, string> {
   return out;
 }
 
+/** An element in a concatenation of ranges of networks is three deep. */
+const DEEPEST = 6;
+
 /** `{"elem": {"val": ..., "expires": 2}}`, `{"concat": [1, "a"]}`, or a plain value. */
-function keyText(value: Json | undefined): string {
-  if (isObject(value)) {
-    if (isObject(value.elem)) return keyText(value.elem.val);
-    if (Array.isArray(value.concat)) return value.concat.map(keyText).join(' . ');
-    if (isObject(value.prefix)) return `${keyText(value.prefix.addr)}/${keyText(value.prefix.len)}`;
-    if (Array.isArray(value.range)) return value.range.map(keyText).join('-');
+function keyText(value: Json | undefined, depth = 0): string {
+  const inner = (part: Json | undefined): string => keyText(part, depth + 1);
+  if (isObject(value) && depth < DEEPEST) {
+    if (isObject(value.elem)) return inner(value.elem.val);
+    if (Array.isArray(value.concat)) return value.concat.map(inner).join(' . ');
+    if (isObject(value.prefix)) return `${inner(value.prefix.addr)}/${inner(value.prefix.len)}`;
+    if (Array.isArray(value.range)) return value.range.map(inner).join('-');
   }
   if (typeof value === 'string' || typeof value === 'number') return String(value);
   throw new VpndError('dataplane', 'nft listed an element of unknown shape');
@@ -149,6 +153,11 @@ function parse(text: string): Json {
 function field(value: Json, name: string): Json {
   if (isObject(value) && Array.isArray(value[name])) return value[name] as Json;
   throw new VpndError('dataplane', `nft answered without ${name}`);
+}
+
+function numberIn(value: Json | undefined): number {
+  if (typeof value === 'number') return value;
+  throw new VpndError('dataplane', 'nft listed a counter that is no number');
 }
 
 const isObject = (value: Json | undefined): value is { readonly [key: string]: Json } =>

@@ -4,6 +4,7 @@ import { type IpAddress, type Port, parseIp } from '../src/model/address.js';
 import { type RelayObservation, type RelayUnit, type UnitId, unitIdOf } from '../src/model/dataplane.js';
 import { VpndError } from '../src/model/errors.js';
 import { type Millis, seconds } from '../src/model/time.js';
+import { parseIpJson } from './ip-json.js';
 import { canonicalStructure, listElements, listStructure, type NftElements, runNft } from './nft.js';
 import {
   elementText,
@@ -264,7 +265,9 @@ async function localAddresses(runner: Runner, units: readonly RelayUnit[]): Prom
 
 async function sourceTowards(runner: Runner, destination: IpAddress): Promise<IpAddress | undefined> {
   try {
-    const routes = JSON.parse(await runner.run('ip', ['-j', 'route', 'get', destination])) as { prefsrc?: string }[];
+    const routes = parseIpJson(await runner.run('ip', ['-j', 'route', 'get', destination])) as readonly {
+      prefsrc?: string;
+    }[];
     const parsed = parseIp(routes[0]?.prefsrc ?? '');
     return parsed.ok ? parsed.value : undefined;
   } catch {

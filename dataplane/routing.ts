@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { type Family, hostCidr, type IpAddress } from '../src/model/address.js';
 import { VpndError } from '../src/model/errors.js';
+import { parseIpJson } from './ip-json.js';
 import type { Repairs } from './relay.js';
 import {
   destinationFrom,
@@ -160,7 +161,7 @@ export async function runBatch(
 }
 
 interface RuleJson {
-  readonly priority: number;
+  readonly priority?: number;
   readonly src?: string;
   readonly srclen?: number;
   readonly dst?: string;
@@ -180,6 +181,7 @@ export function parseRules(json: string, family: Family, protocol: number): Rule
   const out: RuleLine[] = [];
   for (const rule of parseList<RuleJson>(json)) {
     if (rule.protocol !== String(protocol)) continue;
+    if (rule.priority === undefined) continue;
     const words: string[] = [];
     if (rule.dst !== undefined) words.push('to', withLength(rule.dst, rule.dstlen));
     if (rule.src !== undefined && rule.src !== 'all') words.push('from', withLength(rule.src, rule.srclen));
@@ -197,7 +199,7 @@ export function parseRules(json: string, family: Family, protocol: number): Rule
 
 interface RouteJson {
   readonly type?: string;
-  readonly dst: string;
+  readonly dst?: string;
   readonly dev?: string;
   readonly table?: string;
   readonly metric?: number;
@@ -206,24 +208,15 @@ interface RouteJson {
 export function parseRoutes(json: string, family: Family): RouteLine[] {
   return parseList<RouteJson>(json).map((route) => ({
     family,
-    destination: destinationFrom(route.dst, family),
+    destination: destinationFrom(route.dst ?? 'default', family),
     table: route.table ?? 'main',
     metric: route.metric ?? 0,
     device: route.type === 'unreachable' ? undefined : route.dev,
   }));
 }
 
-/** `ip -j` prints nothing at all where it has nothing to say. */
-export function parseList<T>(json: string): readonly T[] {
-  if (json.trim() === '') return [];
-  try {
-    const value: unknown = JSON.parse(json);
-    if (Array.isArray(value)) return value as T[];
-  } catch (cause) {
-    throw new VpndError('dataplane', 'ip answered something that is not JSON', { cause });
-  }
-  throw new VpndError('dataplane', 'ip answered something that is not a list');
-}
+/** What `ip -j` lists. Throws VpndError `dataplane` for anything that is not that. */
+export const parseList = <T>(json: string): readonly T[] => parseIpJson(json) as readonly T[];
 
 const withLength = (address: string, length: number | undefined): string =>
   length === undefined || `${address}/${length}` === hostCidr(address as IpAddress) ? address : `${address}/${length}`;

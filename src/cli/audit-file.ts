@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { FoundChain } from '../core/audit-chain.js';
 import type { AuditEntry, AuditSeal } from '../core/ports/audit.js';
-import { fromHex, toHex } from '../model/bytes.js';
+import { type Bytes, fromHex, toHex } from '../model/bytes.js';
 import { VpndError } from '../model/errors.js';
 import { type PeerId, parsePeerId } from '../model/ids.js';
 import { instantOf } from '../model/time.js';
@@ -42,21 +42,31 @@ const sealJson = ({ sequence, hash, at, signature }: AuditSeal) => ({
   signature: toHex(signature),
 });
 
-/** What `exportLines` wrote. Throws VpndError `bad-config` for what it did not; what is inside is for verifyChain to judge. */
-export function readExport(path: string): { readonly node: PeerId; readonly chain: FoundChain } {
-  let lines: readonly string[];
+/** What `exportLines` wrote, in a file. Throws VpndError `bad-config`. */
+export function readExport(path: string): ExportedChain {
   try {
-    lines = readFileSync(path, 'utf8').trimEnd().split('\n');
+    return parseExport(readFileSync(path, 'utf8'), path);
   } catch (cause) {
+    if (cause instanceof VpndError) throw cause;
     const code = (cause as NodeJS.ErrnoException).code ?? 'unknown error';
     throw new VpndError('bad-config', `--file: '${path}' cannot be read (${code})`, { cause });
   }
+}
+
+export interface ExportedChain {
+  readonly node: PeerId;
+  readonly chain: FoundChain;
+}
+
+/** Throws VpndError `bad-config` for what `exportLines` did not write; what is inside is for verifyChain to judge. */
+export function parseExport(text: string, path: string): ExportedChain {
+  const lines = text.trimEnd().split('\n');
   const fail = (line: number): never => {
     throw new VpndError('bad-config', `--file: line ${line} of '${path}' is not of an exported audit log`);
   };
   const objects = lines.map((line, i) => objectIn(line) ?? fail(i + 1));
   const top = objects[0] ?? fail(1);
-  const node = parsePeerId(String(top.node));
+  const node = parsePeerId(typeof top.node === 'string' ? top.node : '');
   if (top.format !== FORMAT || !node.ok || !Array.isArray(top.checkpoints)) return fail(1);
   const seal = (value: unknown): AuditSeal | undefined =>
     value === undefined ? undefined : (sealOf(value) ?? fail(1));
@@ -86,16 +96,18 @@ const fieldsOf = (value: unknown): Fields | undefined =>
 
 function sealOf(value: unknown): AuditSeal | undefined {
   const { sequence, at_ms: at, hash, signature } = fieldsOf(value) ?? {};
-  const [ends, signed] = [fromHex(String(hash)), fromHex(String(signature))];
-  if (typeof sequence !== 'number' || typeof at !== 'number' || ends === undefined || signed === undefined)
-    return undefined;
+  const [ends, signed] = [bytesIn(hash), bytesIn(signature)];
+  if (!isCount(sequence) || !isCount(at) || ends === undefined || signed === undefined) return undefined;
   return { sequence, at: instantOf(at), hash: ends, signature: signed };
 }
 
 function entryOf({ sequence, at_ms: at, by, code, on, detail, previous, hash }: Fields): AuditEntry | undefined {
-  const [before, own] = [fromHex(String(previous)), fromHex(String(hash))];
-  if (typeof sequence !== 'number' || typeof at !== 'number' || before === undefined || own === undefined)
+  const [before, own] = [bytesIn(previous), bytesIn(hash)];
+  if (!isCount(sequence) || !isCount(at) || before === undefined || own === undefined) return undefined;
+  if (typeof by !== 'string' || typeof code !== 'string' || typeof on !== 'string' || typeof detail !== 'string')
     return undefined;
-  const texts = { by: String(by), code: String(code), on: String(on), detail: String(detail) };
-  return { sequence, at: instantOf(at), ...texts, previous: before, hash: own };
+  return { sequence, at: instantOf(at), by, code, on, detail, previous: before, hash: own };
 }
+
+const bytesIn = (value: unknown): Bytes | undefined => (typeof value === 'string' ? fromHex(value) : undefined);
+const isCount = (value: unknown): value is number => typeof value === 'number' && Number.isSafeInteger(value);

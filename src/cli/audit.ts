@@ -200,7 +200,7 @@ function momentOf(text: string, now: number): number {
 }
 
 /** As exported, its details as an object, which is handier where no hash is to be checked. */
-const shownJson = (entry: AuditEntry): unknown => ({ ...entryJson(entry), detail: detailOf(entry) });
+export const shownJson = (entry: AuditEntry): unknown => ({ ...entryJson(entry), detail: detailOf(entry) });
 
 function detailOf({ detail }: AuditEntry): Readonly<Record<string, unknown>> {
   try {
@@ -216,8 +216,10 @@ function detailOf({ detail }: AuditEntry): Readonly<Record<string, unknown>> {
 const CODE_WIDTH = 18;
 
 /** `2026-03-01 12:00:00 UTC  12  token-made          operator  token:1a2b3c4d  role=exit uses=1`. */
-function entryLine(entry: AuditEntry): string {
-  const detail = Object.entries(detailOf(entry)).map(([name, value]) => `${name}=${String(value)}`);
+export function entryLine(entry: AuditEntry): string {
+  const detail = Object.entries(detailOf(entry)).map(
+    ([name, value]) => `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
+  );
   const cells = [String(entry.sequence).padStart(6), entry.code.padEnd(CODE_WIDTH), entry.by, entry.on, ...detail];
   return `${second(entry.at)}  ${plain(cells.filter((cell) => cell !== '').join('  '))}\n`;
 }

@@ -48,7 +48,11 @@ export const moment = (epochMs: number): string =>
 
 /** `2025-03-01 12:00:09 UTC`. */
 export const second = (epochMs: number): string =>
-  `${new Date(epochMs).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
+  Math.abs(epochMs) <= LAST_DATE
+    ? `${new Date(epochMs).toISOString().slice(0, 19).replace('T', ' ')} UTC`
+    : `${epochMs} ms`;
+/** What others wrote may be further away than a Date can be (ECMA-262, 21.4.1.1). */
+const LAST_DATE = 8.64e15;
 
 export const latency = (value: number): string =>
   value > 0 ? `${value < 10 ? value.toFixed(1) : Math.round(value)} ms` : '-';

@@ -54,6 +54,8 @@ export function unpackRevocations(packed: Bytes): readonly Revocation[] | undefi
     const kind = KINDS[(packed[from + KEY] ?? 0) - 1];
     const at = Number(new DataView(packed.buffer, packed.byteOffset + from + KEY + 1, 8).getBigUint64(0));
     if (!peer.ok || kind === undefined || at > Number.MAX_SAFE_INTEGER) return undefined;
+    // In order, and each once: otherwise one list would have many digests.
+    if (from > 0 && compare(packed.subarray(from - RECORD), packed.subarray(from)) >= 0) return undefined;
     found.push({ peer: peer.value, kind, at: instantOf(at) });
   }
   return found;

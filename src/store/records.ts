@@ -16,11 +16,13 @@ const KINDS: Readonly<Record<CommandKind, true>> = {
   disconnect: true,
 };
 
+const isKind = (kind: unknown): kind is CommandKind => typeof kind === 'string' && Object.hasOwn(KINDS, kind);
+
 export const encodeDesired = (desired: readonly Desired[]): string => encodeJson(desired);
 
 export function decodeDesired(text: string): readonly Desired[] {
   const value = decodeJson(text);
-  if (!Array.isArray(value) || !value.every((item) => isRecord(item) && String(item.kind) in KINDS))
+  if (!Array.isArray(value) || !value.every((item) => isRecord(item) && isKind(item.kind)))
     throw new VpndError('state-corrupt', 'a stored session holds something that is not a desired state');
   return value as Desired[];
 }
