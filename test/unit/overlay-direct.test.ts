@@ -5,8 +5,8 @@ import type { NatKind } from '../support/overlay-world/nat.js';
 import { relaysOf } from '../support/overlay-world/scenes.js';
 import { type OverlayWorld, overlayWorld } from '../support/overlay-world.js';
 
-/** A session is given a second to prove itself, and a second to find out whether it may go direct. */
-const SOON = seconds(4);
+/** A session is given a second to prove itself, and some to find out whether it may go direct. */
+const SOON = seconds(6);
 const pair = (client: NatKind, exit: NatKind, privacy: 'auto' | 'private' | 'direct' = 'auto') =>
   overlayWorld({
     supernodes: [{ region: 'us' }, { region: 'eu' }],
@@ -24,9 +24,6 @@ const DIRECT: readonly (readonly [NatKind, NatKind])[] = [
   ['full-cone', 'full-cone'],
   ['full-cone', 'port-preserving'],
   ['address-restricted', 'port-preserving'],
-  ['random', 'none'],
-  ['random', 'full-cone'],
-  ['random', 'address-restricted'],
 ];
 for (const [client, exit] of DIRECT) {
   t.test(`client behind ${client}, exit behind ${exit}: direct, with nothing lost`, async (t) => {
@@ -68,18 +65,18 @@ const RELAYED: readonly (readonly [NatKind, NatKind])[] = [
   ['address-restricted', 'random'],
 ];
 for (const [client, exit] of RELAYED) {
-  t.test(`client behind ${client}, exit behind ${exit}: stays relayed, after a second at most`, async (t) => {
+  t.test(`client behind ${client}, exit behind ${exit}: stays relayed, with nothing lost`, async (t) => {
     const world = await pair(client, exit);
     await world.up('c0');
     const traffic = world.traffic('c0', 100);
     await world.advance(SOON);
     t.match(await world.session('c0'), { path: Path.RELAY2, state: 'up' });
     t.same(relaysOf(world.way('c0')), ['a', 'b']);
-    t.ok(traffic.lost <= 110, `${traffic.lost} of ${traffic.sent} lost`);
+    t.equal(traffic.lost, 0, `of ${traffic.sent}`);
     traffic.stop();
     const slow = world.traffic('c0', 1);
     await world.advance(minutes(10));
-    t.equal(slow.lost, 0, 'and it is not tried again from this network');
+    t.equal(slow.lost, 0, 'and trying again costs nothing either');
     t.match(await world.session('c0'), { path: Path.RELAY2 });
   });
 }
