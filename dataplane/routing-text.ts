@@ -38,8 +38,8 @@ export const PRIORITY = {
   /** Networks that are not to be reached by a tunnel. */
   exclude: 6115,
   /**
-   * The LAN, where it is wanted: private destinations that `main` has more than a default route for (the router, printers).
-   * Private only, and not all of `main`: routes that a DHCP server adds (option 121, TunnelVision) or a LAN that claims
+   * The LAN: private destinations that `main` has more than a default route for (the router, printers). Where it is closed the
+   * kill switch refuses them, at once and here: no exit would carry them, nor is it to know of them. Private only, and not all of `main`: routes that a DHCP server adds (option 121, TunnelVision) or a LAN that claims
    * public addresses (TunnelCrack) must not win here.
    */
   lan: 6120,
@@ -124,7 +124,8 @@ export function renderRouting(
   for (const unit of tunnels) {
     for (const ip of unit.sources) rule(unit, familyOf(ip), PRIORITY.source, `from ${ip} lookup ${unit.table}`);
   }
-  for (const unit of units) if (unit.kind === 'kill-switch') besideTunnels(unit, (...line) => rule(unit, ...line));
+  const killSwitch = units.find((unit) => unit.kind === 'kill-switch');
+  if (killSwitch !== undefined && tunnels.length > 0) besideTunnels(killSwitch, (...line) => rule(killSwitch, ...line));
   const active = tunnels.find((unit) => unit.use === 'active');
   for (const unit of tunnels) {
     for (const family of [4, 6] as const) {
@@ -147,9 +148,9 @@ export function renderRouting(
   return { rules, routes, owners };
 }
 
-/** What a kill switch lets out has to find its way. */
+/** What a kill switch lets out has to find its way past the tunnels. */
 function besideTunnels(
-  { lan, exclude }: KillSwitchUnit,
+  { exclude }: KillSwitchUnit,
   rule: (family: Family, priority: number, text: string) => void,
 ): void {
   const mark = `fwmark 0x${EXCLUDED_MARK.toString(16)}`;
@@ -160,7 +161,6 @@ function besideTunnels(
   rule(4, PRIORITY.dhcp, 'ipproto udp sport 68 dport 67 lookup main');
   rule(6, PRIORITY.dhcp, 'ipproto udp sport 546 dport 547 lookup main');
   for (const network of exclude) rule(familyOf(network), PRIORITY.exclude, `to ${named(network)} lookup main`);
-  if (!lan) return;
   for (const network of [...LAN_IPV4, ...LAN_IPV6]) {
     rule(familyOf(network), PRIORITY.lan, `to ${network} lookup main suppress_prefixlength 0`);
   }

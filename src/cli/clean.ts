@@ -1,7 +1,9 @@
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
+import { lockdownFileIn } from '../../dataplane/lockdown-file.js';
 import { openSodium } from '../identity/sodium.js';
 import { openStateDir } from '../identity/state-dir.js';
+import { VpndError } from '../model/errors.js';
 import { openLog } from '../obs/log.js';
 import { systemClock } from '../roles/common/system-clock.js';
 import { parseRole } from './find-daemon.js';
@@ -19,7 +21,7 @@ export function cleanCommand(program: Command, io: Io): void {
     .command('clean')
     .summary('remove what a stopped daemon left in the kernel')
     .description(
-      'Removes the interfaces, routes, rules and nftables tables that a daemon of this role left on this machine. Refused while it runs. The resolver is what it was before a client. Keys and database stay.',
+      'Removes the interfaces, routes, rules and nftables tables that a daemon of this role left on this machine. Refused while it runs, and for a client while lockdown is on. The resolver is what it was before a client. Keys and database stay.',
     )
     .requiredOption('--role <role>', 'supernode, exit or client')
     .option('--state-dir <dir>', 'state directory of the daemon (default: /var/lib/vpnd/<role>)')
@@ -30,6 +32,13 @@ export function cleanCommand(program: Command, io: Io): void {
       if (role === 'base') throw new UsageError('--role: base leaves nothing in the kernel');
       await requirePrivileges('vpnd clean');
       const dir = options.stateDir ?? `/var/lib/vpnd/${role}`;
+      // Whoever tidies up does not mean to open this machine.
+      if (role === 'client' && existsSync(lockdownFileIn(dir))) {
+        throw new VpndError(
+          'forbidden',
+          'lockdown is on: nothing leaves this machine but by a tunnel; first vpnd lockdown off, then vpnd clean',
+        );
+      }
       const { crypto } = await openSodium();
       // Its lock is how a running daemon is noticed; without a directory none has ever run.
       const state = existsSync(dir) ? openStateDir(dir, crypto) : undefined;

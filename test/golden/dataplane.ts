@@ -181,8 +181,7 @@ golden(
   renderKillSwitchChange('vpnd_client_kill_switch', killSwitchElements(open), killSwitchElements(closed)),
 );
 golden('excluded-programs.nft', renderExcludedPrograms('vpnd_client_programs', { path: 'vpnd-exclude' }));
-golden('routing-kill-switch.ip', batch(planRouting(NOTHING, renderRouting([closed], [4, 6]), PROTOCOL.client)));
-golden('routing-kill-switch-open.ip', batch(planRouting(NOTHING, renderRouting([open], [4, 6]), PROTOCOL.client)));
+golden('routing-kill-switch.ip', batch(planRouting(NOTHING, renderRouting([tunnel, open], [4, 6]), PROTOCOL.client)));
 const both = renderRouting([tunnel, standby], [4, 6]);
 golden('routing-up.ip', batch(planRouting(NOTHING, both, PROTOCOL.client)));
 golden('routing-down.ip', batch(planRouting(both, NOTHING, PROTOCOL.client)));
