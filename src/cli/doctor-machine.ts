@@ -6,6 +6,7 @@ import { CLOCK_TOLERANCE } from '../core/auth.js';
 import type { Role } from '../model/role.js';
 import type { Millis } from '../model/time.js';
 import { type Accounts, systemAccounts, userOf } from './account.js';
+import { checkResolver } from './doctor-dns.js';
 import { type Check, fail, ok, skip, type Verdict } from './doctor-report.js';
 
 /** A clock before this was never set: the certificates of any overlay are younger. */
@@ -16,6 +17,7 @@ export function machineChecks(role: Role, clockOffset?: Millis): readonly Check[
   return [
     { name: 'user', run: () => checkUser(role) },
     ...(role === 'base' ? [] : forwardingChecks(hostChecks())),
+    ...(role === 'client' ? [{ name: 'resolver', run: () => checkResolver() }] : []),
     { name: 'clock', run: () => checkClock(clockOffset) },
   ];
 }

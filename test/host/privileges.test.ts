@@ -14,6 +14,9 @@ import {
   witness,
 } from '../support/process-facts.js';
 
+/** The process that sets the resolver for a client. */
+const setsNames = (pid: number): boolean => /dns-helper-main/.test(commandOf(pid));
+
 /**
  * Daemons that root starts: what they and everything they start are allowed, with an environment made by somebody who
  * means ill. The same for daemons that a service manager starts is in deploy.test.ts.
@@ -60,8 +63,19 @@ t.test('root starts a daemon, and nothing of it is root', { bail: true }, async 
       const front = node.process.pid;
       t.match(factsOf(front), { ...confined(LAB_UID, NOTHING), capabilities: ['0', '0', '0'], noNewPrivileges: '0' });
       t.equal(factsOf(front).capabilities[4], '0', `${node.name}: what stays in front of it can do nothing`);
-      const theirs = node.host.pids().filter((pid) => pid !== front && commandOf(pid) !== '');
+      const theirs = node.host.pids().filter((pid) => pid !== front && commandOf(pid) !== '' && !setsNames(pid));
       t.ok(theirs.includes(node.pid));
+      const helpers = node.host.pids().filter(setsNames);
+      t.equal(helpers.length, node.role === 'client' ? 1 : 0, `${node.name}: one thing is left to root, the resolver`);
+      for (const pid of helpers) {
+        t.match(factsOf(pid), { ...confined(0, NOTHING), cwd: '/' }, 'without a capability, and it can get none');
+        t.same(
+          factsOf(pid)
+            .env.map((one) => one.split('=')[0])
+            .sort(),
+          ['LC_ALL', 'PATH'],
+        );
+      }
       const commands: string[] = [];
       for (const pid of theirs) {
         const { env, cwd, ...allowed } = factsOf(pid);

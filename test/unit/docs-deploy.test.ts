@@ -1,10 +1,11 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { userOf } from '../../src/cli/account.js';
 import type { Io } from '../../src/cli/io.js';
 import { main } from '../../src/cli/main.js';
+import { DNS_SOCKET } from '../../src/cli/open-dns.js';
 import { OPTIONS } from '../../src/config/options.js';
 import { duration } from '../../src/config/values.js';
 import { formatJoinToken } from '../../src/identity/join-token.js';
@@ -66,7 +67,10 @@ t.test('the example configurations are good, and so is everything that is commen
 });
 
 t.test('the systemd units fit the daemons', async (t) => {
-  t.same(readdirSync(join(ROOT, 'deploy/systemd')).sort(), ROLES.map((role) => `vpnd-${role}.service`).sort());
+  t.same(
+    readdirSync(join(ROOT, 'deploy/systemd')).sort(),
+    [...ROLES.map((role) => `vpnd-${role}.service`), 'vpnd-dns.socket', 'vpnd-dns@.service'].sort(),
+  );
   for (const role of ROLES) {
     const text = readFileSync(join(ROOT, `deploy/systemd/vpnd-${role}.service`), 'utf8');
     const unit = settings(text);
@@ -104,6 +108,18 @@ t.test('the systemd units fit the daemons', async (t) => {
       'a hint how a token stays root’s',
     );
   }
+});
+
+t.test('what sets the resolver for a client is root without a capability, for that client alone', async (t) => {
+  const unit = (name: string) => settings(readFileSync(join(ROOT, 'deploy/systemd', name), 'utf8'));
+  const socket = unit('vpnd-dns.socket');
+  t.match(socket, { ListenStream: DNS_SOCKET, SocketUser: userOf('client'), SocketMode: '0600', Accept: 'yes' });
+  const service = unit('vpnd-dns@.service');
+  t.match(service, { User: 'root', CapabilityBoundingSet: '', NoNewPrivileges: 'yes', StandardInput: 'socket' });
+  t.match(service, { ProtectSystem: 'strict', ReadWritePaths: '/etc -/run/resolvconf' });
+  t.equal(service.PrivateNetwork, undefined, 'interfaces have names in their own network only');
+  const [, program = ''] = /node \/opt\/vpnd\/dist\/(\S+)\.js$/.exec(service.ExecStart ?? '') ?? [];
+  t.ok(existsSync(join(ROOT, `${program}.ts`)), program);
 });
 
 t.test('a supernode that drains is given the time it asks for, by one signal', async (t) => {
