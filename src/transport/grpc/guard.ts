@@ -31,14 +31,18 @@ export const GUARD_LIMITS: GuardLimits = {
   strangerTime: seconds(30),
   // The burst is the largest message, half arrived; the rate 240 HTTP/2 pings, where an honest peer sends one in 20 s.
   noise: { perSecond: 4 * 1024, burst: 320 * 1024 },
-  streams: { perSecond: 10, burst: 64 },
+  // One is a control stream; sixteen at once are what a connection may have. Each costs a quarter of a millisecond.
+  streams: { perSecond: 4, burst: 32 },
   calls: { perSecond: 500, burst: 2_000 },
   // Above what a session inside the stream may take (80 Mbit/s), so that honest ones are never held up here.
   messages: { perSecond: 12_500_000, burst: 4_000_000 },
 };
 
 /** Why a connection was refused or cut; the label of `connections_refused_total`. */
-export type Refused = 'address-rate' | 'crowded' | 'stranger' | 'noise' | 'streams';
+export type Refused = 'address-rate' | 'crowded' | 'stranger' | 'noise' | 'streams' | 'protocol';
+
+/** Those that an honest peer never comes near: its address pays for them. */
+const FLOODS: ReadonlySet<Refused> = new Set(['noise', 'streams', 'protocol']);
 
 /** A connection as the guard sees it: bytes on the wire, TLS included. */
 export interface Wire {
@@ -117,9 +121,15 @@ export class ConnectionGuard {
   cut(one: Watched, reason: Refused): void {
     if (one.gone) return;
     this.left(one);
-    this.deps.refused.inc({ reason });
-    if (reason === 'noise' || reason === 'streams') for (let i = 0; i < PENALTY; i++) this.#rate.allow(one.address);
+    this.refused(one, reason);
     one.wire.cut();
+  }
+
+  refused(one: Watched, reason: Refused): void {
+    if (one.counted) return;
+    one.counted = true;
+    this.deps.refused.inc({ reason });
+    if (FLOODS.has(reason)) for (let i = 0; i < PENALTY; i++) this.#rate.allow(one.address);
   }
 
   left(one: Watched): void {
@@ -153,6 +163,7 @@ export class Watched {
   /** Since when it has been a stranger's. */
   since: Millis;
   gone = false;
+  counted = false;
   #standing: 'stranger' | 'peer' | 'supernode' = 'stranger';
   #streams: TokenBucket;
   /** Bytes that messages account for. */
@@ -187,6 +198,18 @@ export class Watched {
     this.#standing = 'stranger';
     this.since = this.#guard.deps.clock.monotonic();
     this.#guard.becameStranger(this);
+  }
+
+  /** HTTP/2 is over on it, which need not close the connection under it. */
+  finished(): void {
+    this.#standing = 'peer';
+    this.dismissed();
+  }
+
+  /** HTTP/2 found it to break the protocol, or to go beyond one of its own limits, and has closed it. */
+  broke(): void {
+    this.#guard.cut(this, 'protocol');
+    this.#guard.refused(this, 'protocol');
   }
 
   /** The other side opened an HTTP/2 stream; one too many ends the connection. */

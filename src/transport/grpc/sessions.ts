@@ -17,6 +17,11 @@ export function watchSessions(grpc: Server, connections: Pick<Connections, 'from
     if (connection === undefined) return;
     guarded.set(session, connection);
     connection.stop = () => session.destroy();
+    session.once('close', () => connection.guarded.finished());
+  });
+  server.on('sessionError', (error: NodeJS.ErrnoException, session: ServerHttp2Session) => {
+    // Connections that break end so, too, and that is nobody's fault.
+    if (error.code?.startsWith('ERR_HTTP2') === true) guarded.get(session)?.guarded.broke();
   });
   // Before grpc-js, which would begin to answer.
   server.prependListener('stream', ({ session }: ServerHttp2Stream) => {
