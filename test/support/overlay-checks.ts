@@ -14,7 +14,7 @@ export async function kernelResidue(node: OverlayNode): Promise<string[]> {
   const lines = (text: string) => text.split('\n').filter((line) => line.trim() !== '');
   const standard = /^(0|32766|32767):/;
   return [
-    ...lines(links).filter((line) => /^wg-/.test(line)),
+    ...lines(links).filter((line) => /^(?:wg|vpnd)-/.test(line)),
     ...[...lines(rules4), ...lines(rules6)].filter((line) => !standard.test(line)),
     ...[...lines(routes4), ...lines(routes6)].filter((line) => /wg-|table 51820/.test(line)),
     ...lines(tables).filter((line) => /vpnd/.test(line)),
