@@ -5,9 +5,9 @@ MAKEFLAGS += --no-print-directory
 BIN := node_modules/.bin
 # SUM=no leaves the closing total to a caller that adds up several runs.
 RUN := node --enable-source-maps dist/test/run.js $(if $(filter no,$(SUM)),--no-sum)
-export HOLD RUNS
+export HOLD RUNS MUTANT
 
-.PHONY: help setup demo test check unit host kernel bench-session bench-recovery nat-table fuzz clean
+.PHONY: help setup demo test check unit host kernel bench-session bench-recovery nat-table fuzz mutants clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -42,6 +42,9 @@ bench-session: setup ## how fast sessions open, and what forwarding and idle cli
 
 bench-recovery: setup ## what sessions survive, and for how long traffic stands still; RUNS=30 for the figures in docs
 	@node --enable-source-maps dist/bench/recovery.js $(EVENTS)
+
+mutants: setup ## make known mistakes on purpose and see the tests notice; needs root; MUTANT=05 for some
+	@node --enable-source-maps dist/test/mutants/run.js
 
 nat-table: setup ## which pair of NAT kinds gives which path, tried with real daemons
 	@node --enable-source-maps dist/bench/nat-table.js

@@ -1,3 +1,9 @@
+import { MACHINE } from './machine.js';
+import { MEMBERS } from './members.js';
 import type { Mutant } from './mutant.js';
+import { SECRETS } from './secrets.js';
 
-export const MUTANTS: readonly Mutant[] = [];
+const order = ({ class: id }: Mutant): number => (typeof id === 'number' ? id : 100);
+
+/** All of them, in the order of the table in docs/security.md. */
+export const MUTANTS: readonly Mutant[] = [...SECRETS, ...MEMBERS, ...MACHINE].sort((a, b) => order(a) - order(b));

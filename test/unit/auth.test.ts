@@ -32,6 +32,8 @@ function scene() {
   return { world, node, challenge, self, expectation, request, code };
 }
 
+const NONE = { sessions: 0, sessionCapacity: 0, streams: 0, cpuPercent: 0, txMbps: 0, rxMbps: 0 };
+
 t.test('what is signed is the documented byte string', async (t) => {
   const peer = 'a'.repeat(52) as PeerId;
   const input = authSigningInput({
@@ -151,8 +153,6 @@ t.test('each thing that can be wrong has its own word', async (t) => {
     'an exit that describes a supernode',
   );
 });
-
-const NONE = { sessions: 0, sessionCapacity: 0, streams: 0, cpuPercent: 0, txMbps: 0, rxMbps: 0 };
 
 t.test('a supernode describes itself and nobody else', async (t) => {
   const { world, self, challenge, code } = scene();

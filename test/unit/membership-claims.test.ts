@@ -1,4 +1,5 @@
 import t from 'tap';
+import { newSessionId } from '../../src/core/commands.js';
 import type { IpAddress, Port } from '../../src/model/address.js';
 import { utf8 } from '../../src/model/bytes.js';
 import { keyOf } from '../../src/model/ids.js';
@@ -134,4 +135,41 @@ t.test('a node that changes what it is called stays who it is, and loses and gai
   const again = await world.tokenText('exit', { region: 'asia' });
   await t.rejects(world.register(world.registration(node.identity, again.token)), { code: 'revoked' });
   t.ok(await world.renew(world.renewal(victim.identity)));
+});
+
+t.test('every signature says what kind of statement it is for', async (t) => {
+  const world = await baseWorld();
+  const inputs: string[] = [];
+  const identity = world.identity();
+  const spy = {
+    ...identity,
+    sign: (input: Uint8Array) => {
+      inputs.push(Buffer.from(input).toString('latin1').split('\0')[0] ?? '');
+      return identity.sign(input);
+    },
+  };
+  const { statements, random } = world;
+  const now = world.clock.now();
+  const at = { notBefore: instantOf(0), notAfter: now, epoch: 1 };
+  const region = 'eu' as Region;
+  statements.signMembership(spy, { peer: identity.id, roles: ['exit'], region, pool: '', ...at });
+  statements.signRevocations(spy, { epoch: 1, issuedAt: now, count: 0, digest: new Uint8Array(32) });
+  const key = world.crypto.wireGuardKeyPair().publicKey;
+  const inner = { ipv4: '10.0.0.2', ipv6: 'fd00::2', gatewayIpv4: '10.0.0.1', gatewayIpv6: 'fd00::1' };
+  statements.signOffer(spy, {
+    session: newSessionId(random),
+    clientKey: key,
+    exitKey: key,
+    inner: inner as never,
+    kemCiphertext: new Uint8Array(0),
+    kemKeyHash: new Uint8Array(0),
+    expires: now,
+    ipv6: true,
+  });
+  const { token } = await world.tokenText('exit');
+  world.registration(spy, token);
+  world.renewal(spy);
+  t.equal(inputs.length, 5);
+  t.equal(new Set(inputs).size, inputs.length, inputs.join(' '));
+  for (const tag of inputs) t.match(tag, /^vpnd\/[a-z]+\/v\d+$/);
 });
