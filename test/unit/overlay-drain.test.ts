@@ -3,6 +3,7 @@ import { toVpndError } from '../../src/model/errors.js';
 import { minutes, seconds } from '../../src/model/time.js';
 import { draining, inRegion, relayed, supervisor } from '../support/overlay-world/drain.js';
 import { violations } from '../support/overlay-world/invariants.js';
+import { relaysOf } from '../support/overlay-world/scenes.js';
 import { overlayWorld } from '../support/overlay-world.js';
 
 t.test('a client’s supernode is drained: fifty sessions go elsewhere, and no packet is lost', async (t) => {
@@ -35,6 +36,39 @@ t.test('a client’s supernode is drained: fifty sessions go elsewhere, and no p
   t.same(violations(world.all()), []);
   t.same(world.leaks, []);
 });
+
+for (const [client, exit] of [
+  ['port-preserving', 'port-preserving'],
+  ['random', 'random'],
+  ['random', 'none'],
+] as const) {
+  t.test(`the same with clients that go direct where they can: ${client} and ${exit}`, async (t) => {
+    const world = await overlayWorld({
+      supernodes: [{ region: 'us' }, { region: 'eu' }, { region: 'us' }],
+      exits: inRegion('eu', 2).map((one) => ({ ...one, nat: exit })),
+      clients: inRegion('us', 6).map((one) => ({ ...one, nat: client })),
+    });
+    const clients = world.of('client').map((one) => one.name);
+    for (const name of clients) await world.up(name);
+    const traffic = clients.map((name, i) => world.traffic(name, [100, 50, 1][i % 3]));
+    await world.advance(seconds(10));
+    const leaving = (await supervisor(world, 'c0')) ?? '';
+    const steps = await world.clock.run(draining(world, leaving));
+    t.match(steps.at(-1), { sessions: 0, done: true, timedOut: false });
+    // Each session that took the place of another one tries to go direct, some of them several times.
+    await world.advance(seconds(25));
+    for (const [i, name] of clients.entries()) {
+      t.match(await world.session(name), { state: 'up' }, name);
+      t.equal(traffic[i]?.lost, 0, `${name}: of ${traffic[i]?.sent}`);
+      const direct = relaysOf(world.way(name)).length === 0;
+      if (client !== 'random') t.ok(direct, `${name} is direct again`);
+      else if (exit === 'random') t.notOk(direct);
+    }
+    t.same(world.node(leaving).sessionUnits(), []);
+    t.same(violations(world.all()), []);
+    t.same(world.leaks, []);
+  });
+}
 
 t.test('an exit’s supernode is drained: the exit is reached over another, also by who names it', async (t) => {
   const world = await overlayWorld({

@@ -3,7 +3,7 @@ import { Path } from '../../src/gen/vpnd/v1/types_pb.js';
 import { ms, seconds } from '../../src/model/time.js';
 import { violations } from '../support/overlay-world/invariants.js';
 import type { NatKind } from '../support/overlay-world/nat.js';
-import { relaysOf } from '../support/overlay-world/scenes.js';
+import { exitOf, relaysOf, standbyReady, warm } from '../support/overlay-world/scenes.js';
 import { type OverlayWorld, overlayWorld } from '../support/overlay-world.js';
 
 /** `knocks`: each end's packets get in where the other one is seen to be. `roams`: the client's come from a port that
@@ -102,6 +102,34 @@ t.test('who asks for the direct path by hand need not wait for a quiet moment', 
   await shut.advance(seconds(10));
   t.ok(carried.lost <= 40, `where there is none, a third of a second: ${carried.lost} packets`);
 });
+
+for (const [client, exit] of [
+  ['random', 'random'],
+  ['random', 'none'],
+  ['port-preserving', 'port-preserving'],
+] as const) {
+  t.test(`${client} and ${exit}: sessions that come by rotation and failover lose nothing either`, async (t) => {
+    const world = await warm({
+      exits: ['eu', 'ap', 'eu'].map((region) => ({ region, nat: exit })),
+      clients: [{ region: 'us', nat: client, standby: true }],
+    });
+    const traffic = world.traffic('c0', 100);
+    for (let n = 0; n < 2; n++) {
+      await world.rotate('c0');
+      await world.advance(seconds(15));
+    }
+    t.equal(traffic.lost, 0, 'by rotation');
+    await standbyReady(world);
+    world.sleep(await exitOf(world));
+    await world.advance(seconds(4));
+    const failed = traffic.lost;
+    t.ok(failed > 0);
+    await world.advance(seconds(40));
+    t.equal(traffic.lost, failed, 'by failover, and with the standby after it');
+    traffic.stop();
+    await world.down('c0');
+  });
+}
 
 t.test('a session that ends while its direct path is looked for is closed at once', async (t) => {
   const world = await between('random', 'random');

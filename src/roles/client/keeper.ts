@@ -84,6 +84,7 @@ export class Keeper {
       tunnels,
       keep: () => this.record.tryKeepTunnels(tunnels),
       roundTrip: (slot) => this.pulses.roundTrip(slot),
+      quietFor: (slot) => this.pulses.quietFor(slot),
       privacy: deps.privacy,
       tell,
       happened,

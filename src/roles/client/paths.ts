@@ -29,6 +29,8 @@ export interface PathDeps {
   /** Puts the tunnels on record, as well as the disk lets it. */
   readonly keep: () => void;
   readonly roundTrip: (slot: number) => Millis | undefined;
+  /** How long ago anything came through a tunnel. */
+  readonly quietFor: (slot: number) => Millis;
   readonly privacy: () => Privacy;
   readonly tell: (supervisor: PeerId | undefined, news: News) => boolean;
   readonly happened: (code: EventCode, text: string, session: SessionId) => void;
@@ -135,9 +137,15 @@ export class Paths {
     const wanted = () => this.#networks === network && this.#asked !== 'relay';
     // Whoever wants to be direct at any price pays it once.
     const hasty = this.#asked === 'direct' || (privacy === 'direct' && !known);
-    const patience = this.#patience(slot);
-    const search = { ports, tunnels, at: update.endpoint, limit: hasty ? HASTE : LONGEST_SEARCH, patience, wanted };
-    const found = await new WaySearch(tunnel, search).run();
+    const found = await new WaySearch(tunnel, {
+      ports,
+      tunnels,
+      at: update.endpoint,
+      limit: hasty ? HASTE : LONGEST_SEARCH,
+      patience: this.#patience(slot),
+      quietFor: this.deps.quietFor(slot),
+      wanted,
+    }).run();
     if (found === 'over') {
       if (tunnels.withSession(held.session) === undefined) return;
       throw new VpndError('no-direct', 'the tunnel has changed while a direct path was looked for');

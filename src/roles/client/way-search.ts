@@ -14,14 +14,19 @@ const KNOCKING: Millis = ms(1_200);
 const LATE_LOOK: Millis = ms(100);
 /** The first knock of this side may have been lost. */
 const KNOCK_AGAIN: Millis = ms(500);
-/** Nothing went through the tunnel for so long: what is sent once a second is not met by a glimpse. */
-const QUIET: Millis = ms(400);
+/**
+ * When a glimpse may be taken: so long after a packet that somebody sent or got, and no later, or when there was none for so
+ * much longer. What comes once a second or more rarely is not met by it, and what comes more often leaves no such moment.
+ */
+const AFTER_PACKET: Millis = ms(400);
+const NOT_LATER_THAN: Millis = ms(600);
+const NOBODY_FOR: Millis = ms(1_500);
 /** How long packets go the other way: WireGuard has sent a probe by then. */
 const GLIMPSE: Millis = ms(20);
 /** A probe may be lost on a way that is open. */
 const GLIMPSES = 2;
 /** Longest, with what a quiet moment is waited for: the supernode repeats an order that was not answered for 5 s. */
-export const LONGEST_SEARCH: Millis = ms(3_500);
+export const LONGEST_SEARCH: Millis = ms(4_000);
 
 export interface WaySearchDeps {
   readonly ports: Pick<ForwardingPorts, 'clock' | 'crypto' | 'dataplane' | 'reach'>;
@@ -32,6 +37,8 @@ export interface WaySearchDeps {
   readonly limit: Millis;
   /** How long an answer from the exit may take. */
   readonly patience: Millis;
+  /** How long ago anything came through the tunnel. */
+  readonly quietFor: Millis;
   /** Whether anybody still wants to know. */
   readonly wanted: () => boolean;
 }
@@ -67,7 +74,7 @@ export class WaySearch {
   ) {
     const { clock, dataplane } = deps.ports;
     this.#tunnel = tunnel;
-    this.#quiet = new Quiet(clock, () => dataplane.traffic(tunnel.device));
+    this.#quiet = new Quiet(clock, () => dataplane.traffic(tunnel.device), deps.quietFor);
   }
 
   /**
@@ -97,16 +104,25 @@ export class WaySearch {
       await sleep(clock, elapsed < KNOCKING ? LOOK_EVERY : LATE_LOOK);
       if (!this.#goesOn()) return 'over';
       if (await this.#isHeard()) return 'open';
-      if (this.#glimpses < GLIMPSES && this.#quiet.lasts() >= QUIET) {
+      // Who uses it from now on has used another one until now.
+      if (this.#tunnel.use !== this.#current()?.use) this.#usedAnew();
+      if (this.#quiet.isNow() && this.#glimpses < GLIMPSES) {
         if (await this.#glimpse()) return 'open';
       } else if (elapsed >= KNOCK_AGAIN && this.#knocks < 2) await this.#knock();
     }
+  }
+
+  #usedAnew(): void {
+    this.#tunnel = { ...(this.#current() ?? this.#tunnel), search: this.#tunnel.search };
+    this.#quiet.restart();
   }
 
   async #knock(): Promise<void> {
     const { crypto } = this.deps.ports;
     const key = knockKey(crypto, this.#tunnel.held.session, ++this.#knocks);
     await this.#put({ at: this.deps.at, knock: key, glimpse: false });
+    await sleep(this.deps.ports.clock, LOOK_EVERY);
+    this.#quiet.own();
   }
 
   async #glimpse(): Promise<boolean> {
@@ -114,9 +130,9 @@ export class WaySearch {
     const { search } = this.#tunnel;
     if (search === undefined) return false;
     this.#glimpses++;
-    const probe = () => void probeTunnel(reach, this.#tunnel.held.inner);
+    const probe = () => probeTunnel(reach, this.#tunnel.held.inner);
     await this.#put({ ...search, glimpse: true });
-    probe();
+    void probe();
     await sleep(clock, GLIMPSE);
     await this.#put(search);
     const until = clock.monotonic() + this.deps.patience;
@@ -125,7 +141,8 @@ export class WaySearch {
       await sleep(clock, LOOK_EVERY);
     }
     // The exit may have followed the first one, on a way that lets nothing back: with this one it returns.
-    probe();
+    if (this.#goesOn()) await probe();
+    this.#quiet.restart();
     return false;
   }
 
@@ -170,25 +187,42 @@ export class WaySearch {
   }
 }
 
-/** How long nothing has gone through a device, either way. */
+/** Moments in which nobody uses a device. */
 class Quiet {
   #seen: DeviceTraffic | undefined;
-  #since: Millis;
+  #since: number;
+  /** Whether there was a packet then; otherwise nothing is known of what was before. */
+  #afterPacket = false;
 
   constructor(
     private readonly clock: Clock,
     private readonly traffic: () => DeviceTraffic | undefined,
+    already: Millis,
   ) {
     this.#seen = traffic();
-    this.#since = clock.monotonic();
+    this.#since = clock.monotonic() - already;
   }
 
-  lasts(): Millis {
+  isNow(): boolean {
     const now = this.traffic();
     if (now?.rxPackets !== this.#seen?.rxPackets || now?.txPackets !== this.#seen?.txPackets) {
       this.#seen = now;
       this.#since = this.clock.monotonic();
+      this.#afterPacket = true;
     }
-    return ms(this.clock.monotonic() - this.#since);
+    const lasts = this.clock.monotonic() - this.#since;
+    return lasts >= NOBODY_FOR || (this.#afterPacket && lasts >= AFTER_PACKET && lasts < NOT_LATER_THAN);
+  }
+
+  /** What was counted since the last look was of our own making. */
+  own(): void {
+    this.#seen = this.traffic();
+  }
+
+  /** Nothing is known of before. */
+  restart(): void {
+    this.own();
+    this.#since = this.clock.monotonic();
+    this.#afterPacket = false;
   }
 }
