@@ -2,6 +2,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { lockdownFileIn } from '../../dataplane/lockdown-file.js';
 import { userOf } from '../../src/cli/account.js';
 import type { Io } from '../../src/cli/io.js';
 import { main } from '../../src/cli/main.js';
@@ -69,7 +70,12 @@ t.test('the example configurations are good, and so is everything that is commen
 t.test('the systemd units fit the daemons', async (t) => {
   t.same(
     readdirSync(join(ROOT, 'deploy/systemd')).sort(),
-    [...ROLES.map((role) => `vpnd-${role}.service`), 'vpnd-dns.socket', 'vpnd-dns@.service'].sort(),
+    [
+      ...ROLES.map((role) => `vpnd-${role}.service`),
+      'vpnd-dns.socket',
+      'vpnd-dns@.service',
+      'vpnd-lockdown.service',
+    ].sort(),
   );
   for (const role of ROLES) {
     const text = readFileSync(join(ROOT, `deploy/systemd/vpnd-${role}.service`), 'utf8');
@@ -120,6 +126,17 @@ t.test('what sets the resolver for a client is root without a capability, for th
   t.equal(service.PrivateNetwork, undefined, 'interfaces have names in their own network only');
   const [, program = ''] = /node \/opt\/vpnd\/dist\/(\S+)\.js$/.exec(service.ExecStart ?? '') ?? [];
   t.ok(existsSync(join(ROOT, `${program}.ts`)), program);
+});
+
+t.test('lockdown is in force before any network is, and needs no daemon', async (t) => {
+  const unit = settings(readFileSync(join(ROOT, 'deploy/systemd/vpnd-lockdown.service'), 'utf8'));
+  t.match(unit, { Wants: 'network-pre.target', DefaultDependencies: 'no', Type: 'oneshot', RemainAfterExit: 'yes' });
+  t.match(unit.Before, /^network-pre\.target/);
+  t.equal(unit.ExecStart, '/usr/local/bin/vpnd lockdown load');
+  t.equal(unit.ExecStop, undefined, 'stopping it opens nothing');
+  t.equal(unit.ConditionPathExists, lockdownFileIn(OPTIONS.client.stateDir.default ?? ''));
+  t.equal(unit.User, userOf('client'), 'whose file it is');
+  t.equal(unit.CapabilityBoundingSet, 'CAP_NET_ADMIN');
 });
 
 t.test('a supernode that drains is given the time it asks for, by one signal', async (t) => {
