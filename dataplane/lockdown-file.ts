@@ -29,7 +29,7 @@ export class LockdownFile {
     if (before === text) return;
     const temporary = `${this.path}.new`;
     try {
-      rmSync(temporary, { force: true });
+      forget(temporary);
       const file = openSync(temporary, 'wx', 0o600);
       try {
         writeSync(file, text);
@@ -40,7 +40,7 @@ export class LockdownFile {
       renameSync(temporary, this.path);
       syncDirectory(dirname(this.path));
     } catch (cause) {
-      rmSync(temporary, { force: true });
+      forget(temporary);
       if (before !== undefined) {
         this.log.warn('the rules for the next boot cannot be brought up to date; the older ones stay', { err: cause });
         return;
@@ -69,6 +69,15 @@ export class LockdownFile {
     } catch {
       return undefined;
     }
+  }
+}
+
+/** Whatever it says: what matters fails by itself. */
+function forget(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // There is no such place.
   }
 }
 

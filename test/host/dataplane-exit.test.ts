@@ -1,4 +1,5 @@
 import t from 'tap';
+import { KILL_SWITCH, TUNNEL_MARK } from '../../src/model/dataplane.js';
 import {
   A,
   B,
@@ -13,7 +14,7 @@ import {
   pingsUntilHeard,
   type World,
 } from '../support/namespace-path.js';
-import { at, cidrs, ip, keyPair, peer, port, relay } from '../support/namespace-units.js';
+import { at, cidrs, ip, keyPair, killSwitch, peer, port, relay } from '../support/namespace-units.js';
 
 t.setTimeout(900_000);
 
@@ -131,6 +132,8 @@ t.test('all of a client’s traffic stays in its tunnel', async (t) => {
   const { client } = world.hosts;
   const { client: plane } = world.planes;
   const units = clientUnits(at(A.ipv4, 40_001));
+  const marked = units.map((unit) => (unit.kind === 'device' ? { ...unit, mark: TUNNEL_MARK } : unit));
+  const held = (lan: boolean) => killSwitch({ lan, endpoints: [at(A.ipv4, 40_001)], own: [] });
 
   t.test('the underlay sees WireGuard to the relay and nothing else', async (t) => {
     const seen = await client.capture('eth0', 'not arp and not ip6 multicast');
@@ -140,13 +143,18 @@ t.test('all of a client’s traffic stays in its tunnel', async (t) => {
     t.same((await seen.stop()).except('wireguard'), []);
   });
 
-  t.test('the LAN stays reachable, routes pushed by its DHCP server take nothing over', async (t) => {
+  t.test('the LAN is reached where it is wanted, routes pushed by its DHCP server take nothing over', async (t) => {
+    await plane.apply({ put: [...marked, held(false)] });
+    t.equal(await pings(client, '192.168.1.1', 1), 0);
+    t.equal(await pings(client, WEB, 2), 2);
+    await plane.apply({ put: [held(true)] });
     t.equal(await pings(client, '192.168.1.1', 2), 2);
     await client.ip(`route add ${WEB}/32 via 192.168.1.1`, 'route add 128.0.0.0/1 via 192.168.1.1');
     const seen = await client.capture('eth0', `host ${WEB}`);
     t.equal(await pings(client, WEB, 2), 2);
     t.equal((await seen.stop()).packets.length, 0);
     await client.ip(`route del ${WEB}/32`, 'route del 128.0.0.0/1');
+    t.same(await plane.reconcile([...marked, held(true)]), { repaired: [], removed: [] }, 'it is as it was said to be');
   });
 
   t.test('neighbours can neither see the inner address nor send to it', async (t) => {
@@ -157,6 +165,7 @@ t.test('all of a client’s traffic stays in its tunnel', async (t) => {
     await neighbour.ip(`route add ${INNER.ipv4}/32 via ${client.ipv4}`);
     t.equal(await pings(neighbour, INNER.ipv4, 2), 0);
     t.equal(await pings(neighbour, client.ipv4 ?? '', 2), 2, 'while the LAN address answers');
+    await plane.apply({ put: units, remove: [KILL_SWITCH] });
   });
 
   t.test('where the device dies, traffic is held until it is back', async (t) => {
