@@ -48,6 +48,13 @@ export function keysCommand(program: Command, io: Io): void {
     'Makes another CA. For half of the overlap it is only published; then certificates are issued by it; in the end the one before does not count any more. Nodes that were away all the time come back by base. Run on the machine of base.',
     'how long both count; at least, and unless given, two lifetimes of a certificate',
   ).addHelpText('after', '\nExamples:\n  vpnd keys rotate ca\n  vpnd keys rotate ca --overlap 7d');
+  kind(
+    'base',
+    'base',
+    'the key that base signs memberships with',
+    'Makes another key for what base signs. For half of the overlap it is only published; then it signs; in the end what the one before has signed does not count any more. Nodes that were away all the time come back by base. Run on the machine of base.',
+    'how long both count; at least, and unless given, two lifetimes of a membership',
+  ).addHelpText('after', '\nExample:\n  vpnd keys rotate base');
 }
 
 async function run(what: string, role: Role | undefined, options: RotateOptions, io: Io): Promise<void> {

@@ -74,5 +74,5 @@ export async function startBaseRole(
   state: StateDir,
 ): Promise<RunningRole> {
   const { loadBaseKeys, startBase } = await import('../roles/base/index.js');
-  return startBase(config, ports, await loadBaseKeys(state, ports.certificates, ports.clock.now()));
+  return startBase(config, ports, await loadBaseKeys(state, ports.store.facts, ports.certificates, ports.clock.now()));
 }

@@ -9,7 +9,7 @@ import { err, ok, type Result } from '../model/result.js';
 import type { MemberRole, Region } from '../model/role.js';
 import type { SessionDigest } from '../model/session.js';
 import { type Instant, type Millis, minutes, seconds, since } from '../model/time.js';
-import type { Statements } from './ports/authority.js';
+import type { BaseKey, Statements } from './ports/authority.js';
 import type { Crypto, Identity } from './ports/crypto.js';
 import type { Random } from './ports/random.js';
 
@@ -145,8 +145,7 @@ export interface AuthExpectation {
   /** The server's own id; undefined for base. */
   readonly self: PeerId | undefined;
   readonly serverKeyHash: Bytes;
-  /** base's Ed25519 key, 32 bytes. */
-  readonly baseKey: Bytes;
+  readonly baseKey: BaseKey;
   /** Roles this server has streams for. */
   readonly roles: readonly MemberRole[];
   /** Whose client certificate the connection carries. */

@@ -3,6 +3,7 @@ import { JoinTokenSchema, type JoinToken as WireToken } from '../gen/vpnd/v1/tok
 import { formatHostPort, type HostPort, parseHostPort } from '../model/address.js';
 import { type Bytes, concat, equalConstantTime, fromBase32, toBase32 } from '../model/bytes.js';
 import { VpndError } from '../model/errors.js';
+import { KEY_LENGTH } from '../model/ids.js';
 import type { JoinToken } from '../model/messages.js';
 import { err, ok, type Result } from '../model/result.js';
 import { parseRegion } from '../model/role.js';
@@ -27,6 +28,7 @@ export function formatJoinToken(token: JoinToken, sha256: Sha256): string {
       secret: token.secret,
       role: wireRole(token.role),
       region: token.region,
+      ...(token.baseKey !== undefined && { baseKey: token.baseKey }),
     }),
   );
   return PREFIX + toBase32(concat(body, sha256(body).slice(0, CHECKSUM_LENGTH)));
@@ -73,7 +75,11 @@ function readToken(wire: WireToken): Result<JoinToken, VpndError> {
   if (role === undefined) return bad('this join token is for a role this vpnd does not know; upgrade vpnd');
   const region = parseRegion(wire.region);
   if (!region.ok) return bad('this join token does not name a region; make a new one');
-  return ok({ base, caKeyHash: wire.caKeyHash, secret: wire.secret, role, region: region.value });
+  const { caKeyHash, secret, baseKey } = wire;
+  if (baseKey.length !== 0 && baseKey.length !== KEY_LENGTH)
+    return bad('this join token names a key of base that is none; make a new one');
+  const known = { base, caKeyHash, secret, role, region: region.value };
+  return ok(baseKey.length === 0 ? known : { ...known, baseKey });
 }
 
 /** For people who ask what a token is: everything but its secret. */

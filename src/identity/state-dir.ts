@@ -29,6 +29,8 @@ export interface StateDir {
   /** base's `ca.key` and `ca.crt`; undefined when there is none yet. */
   ca(): TlsIdentity | undefined;
   saveCa(identity: TlsIdentity): void;
+  /** Puts another CA in its place; of the key before nothing stays in the file. */
+  keepCa(identity: TlsIdentity): void;
   /** Gives the lock back. */
   close(): void;
   /**
@@ -115,6 +117,12 @@ export function openStateDir(dir: string, crypto: SodiumCrypto, options: StateDi
       return pair.identity;
     },
     saveCa: (identity) => savePair(at('ca.key'), at('ca.crt'), identity),
+    keepCa({ privateKey, certificate }) {
+      // The database knows which CA it is: whatever a crash leaves here is put right at the next start.
+      if (readPrivateFile(at('ca.key'), warn) === privateKey) eraseLeftovers(at('ca.key'));
+      else replacePrivateFile(at('ca.key'), privateKey);
+      writePrivateFile(at('ca.crt'), certificate);
+    },
 
     close: () => lock?.release(),
 
@@ -176,7 +184,8 @@ function readKey(path: string, warn: (text: string) => void): Bytes | undefined 
   const text = readPrivateFile(path, warn);
   if (text === undefined) return undefined;
   const bytes = fromBase64(text.trim());
-  if (bytes?.length !== 32) throw unparsable(path, 'a key (32 bytes in base64)');
+  // Zeros are what a disk gives back that has lost a file, and a key that everybody has.
+  if (bytes?.length !== 32 || bytes.every((byte) => byte === 0)) throw unparsable(path, 'a key (32 bytes in base64)');
   return bytes;
 }
 

@@ -1,9 +1,10 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { CLOCK_TOLERANCE } from '../core/auth.js';
-import type { Statements } from '../core/ports/authority.js';
+import type { BaseKey, Statements } from '../core/ports/authority.js';
 import type { Crypto, Identity } from '../core/ports/crypto.js';
-import { MembershipSchema, OfferSchema, RevocationHeadSchema } from '../gen/vpnd/v1/types_pb.js';
+import { AnchorsSchema, MembershipSchema, OfferSchema, RevocationHeadSchema } from '../gen/vpnd/v1/types_pb.js';
 import { familyOf, type IpAddress, parseIp } from '../model/address.js';
+import { type Anchors, MAX_ANCHORS } from '../model/anchors.js';
 import { type Bytes, signingInput } from '../model/bytes.js';
 import { VpndError } from '../model/errors.js';
 import { idBytes, keyOf, peerIdOf, sessionIdOf } from '../model/ids.js';
@@ -19,6 +20,10 @@ import { memberRoleOf, wireRole } from './wire-roles.js';
 const MEMBERSHIP_TAG = 'vpnd/membership/v1';
 const OFFER_TAG = 'vpnd/offer/v1';
 const REVOCATIONS_TAG = 'vpnd/revocations/v1';
+const ANCHORS_TAG = 'vpnd/anchors/v1';
+/** A CA's certificate has some 600. */
+const PEM_LIMIT = 4096;
+const PEM = /^[\x20-\x7e\r\n]+$/;
 
 /** ML-KEM-768 (FIPS 203). */
 const KEM_CIPHERTEXT_LENGTH = 1088;
@@ -33,8 +38,12 @@ export function statements(crypto: Crypto): Statements {
     body,
     signature: identity.sign(signingInput(tag, [body])),
   });
-  const genuine = (key: Bytes, tag: string, { body, signature }: Signed): boolean =>
-    body.length <= BODY_LIMIT && crypto.verify(key, signingInput(tag, [body]), signature);
+  const genuine = (key: BaseKey, tag: string, { body, signature }: Signed): boolean => {
+    if (body.length > BODY_LIMIT) return false;
+    const input = signingInput(tag, [body]);
+    const keys = key instanceof Uint8Array ? [key] : key.keys;
+    return keys.some((one) => crypto.verify(one, input, signature));
+  };
 
   return {
     signMembership: (base, membership) => sign(base, MEMBERSHIP_TAG, encodeMembership(membership)),
@@ -68,6 +77,17 @@ export function statements(crypto: Crypto): Statements {
       if (!genuine(baseKey, REVOCATIONS_TAG, signed)) return err(badRevocations('it was not signed by this base'));
       const head = decode(() => decodeRevocations(signed.body));
       return typeof head === 'string' ? err(badRevocations(head)) : ok(head);
+    },
+
+    signAnchors: (base, anchors) => sign(base, ANCHORS_TAG, encodeAnchors(anchors)),
+
+    checkAnchors(baseKey, signed) {
+      if (!genuine(baseKey, ANCHORS_TAG, signed))
+        return err(new VpndError('bad-signature', 'this statement of keys and CAs was not signed by this base'));
+      const anchors = decode(() => decodeAnchors(signed.body));
+      return typeof anchors === 'string'
+        ? err(new VpndError('bad-message', `a statement of keys and CAs: ${anchors}`))
+        : ok(anchors);
     },
 
     signOffer: (exit, offer) => sign(exit, OFFER_TAG, encodeOffer(offer)),
@@ -133,6 +153,28 @@ function decodeRevocations(body: Bytes): RevocationHead {
   if (wire.count > MAX_REVOCATIONS) fail(`it is of ${wire.count} nodes, and ${MAX_REVOCATIONS} are the most`);
   if (wire.digest.length !== HASH_LENGTH) fail('its digest is not 32 bytes long');
   return { epoch, issuedAt: instantOf(count(wire.issuedMs, 'issued')), count: wire.count, digest: wire.digest };
+}
+
+function encodeAnchors(anchors: Anchors): Bytes {
+  return toBinary(
+    AnchorsSchema,
+    create(AnchorsSchema, {
+      serial: BigInt(anchors.serial),
+      issuedMs: BigInt(anchors.issuedAt),
+      baseKeys: [...anchors.baseKeys],
+      authorities: [...anchors.authorities],
+    }),
+  );
+}
+
+function decodeAnchors(body: Bytes): Anchors {
+  const { serial, issuedMs, baseKeys, authorities } = fromBinary(AnchorsSchema, body);
+  for (const [of, { length }] of [['keys', baseKeys] as const, ['CAs', authorities] as const])
+    if (length < 1 || length > MAX_ANCHORS) fail(`it names ${length} ${of}`);
+  if (baseKeys.some((key) => key.length !== 32)) fail('a key of base is not 32 bytes long');
+  if (authorities.some((pem) => pem.length > PEM_LIMIT || !PEM.test(pem))) fail('a CA is no certificate in PEM');
+  if (serial === 0n) fail('its serial is 0');
+  return { serial: count(serial, 'serial'), issuedAt: instantOf(count(issuedMs, 'issued')), baseKeys, authorities };
 }
 
 function encodeOffer(offer: Offer): Bytes {

@@ -159,7 +159,7 @@ export type News =
   | { readonly kind: 'session-rekey'; readonly session: SessionId }
   /** An exit goes over to another WireGuard key: clients are to replace these sessions. */
   | { readonly kind: 'sessions-move'; readonly sessions: readonly SessionId[]; readonly reason: string }
-  /** What base trusts and signs with has changed: its statements, oldest first. */
+  /** base goes by other keys or CAs: its statements, oldest first. */
   | { readonly kind: 'anchors'; readonly chain: readonly Signed[] }
   /** A client wants this path for its session: `direct`, or `relay` for the relays, however many. */
   | { readonly kind: 'session-path'; readonly session: SessionId; readonly path: Path; readonly reason: string }

@@ -12,6 +12,7 @@ import type { MemberRole, Region } from '../../src/model/role.js';
 import { type Millis, ms } from '../../src/model/time.js';
 import { saveEnrolment } from '../../src/roles/common/enrolment-facts.js';
 import { joinOverlay, type MemberHandlers } from '../../src/roles/common/member.js';
+import { trustIn } from '../../src/roles/common/trust-anchors.js';
 import { openMemoryStore } from '../../src/store/memory.js';
 import { memoryCertificates } from '../../src/transport/memory/certificates.js';
 import { endpoint, type FakeStream, type FakeStreamOptions } from './fake-stream.js';
@@ -147,8 +148,7 @@ export async function memberWorld(options: MemberWorldOptions) {
     role,
     region,
     membership: world.membership(id, { roles: [role], region }),
-    baseKey: keyOf(world.base.id),
-    ca: '',
+    anchors: { trust: trustIn(keyOf(world.base.id), ['']), chain: [] },
     baseAddresses: [],
     supernodes: directory(),
   });

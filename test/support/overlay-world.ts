@@ -11,7 +11,7 @@ import { wireRole } from '../../src/identity/wire-roles.js';
 import type { Endpoint, IpAddress } from '../../src/model/address.js';
 import { toBase64 } from '../../src/model/bytes.js';
 import { toVpndError, type VpndError } from '../../src/model/errors.js';
-import type { WireGuardPrivateKey } from '../../src/model/keys.js';
+import type { WireGuardKeyPair, WireGuardPrivateKey } from '../../src/model/keys.js';
 import type { JoinToken } from '../../src/model/messages.js';
 import type { MemberRole } from '../../src/model/role.js';
 import { hours, type Millis, ms } from '../../src/model/time.js';
@@ -180,14 +180,21 @@ export async function overlayWorld(options: WorldOptions = {}) {
   };
 
   const tokens = new Map<string, JoinToken>();
-  const keysOf = ({ name, identity, wireguard }: Machine) => ({ identity, wireguard, joinToken: tokens.get(name) });
+  const keysOf = (machine: Machine) => ({
+    identity: machine.identity,
+    wireguard: machine.wireguard,
+    keepWireguard: (pair: WireGuardKeyPair) => {
+      machine.wireguard = pair;
+    },
+    joinToken: tokens.get(machine.name),
+  });
 
   const authority = await memoryCertificates(chance('authority')).newAuthority(clock.now());
   const base = add('base', 'base', '192.0.2.1', 'none', (machine, own) =>
     startBase(
       baseConfig(machine.name, machine.ip, options.base),
       { ...portsOf(machine, own), store: machine.store },
-      { identity: machine.identity, authority: authority.authority },
+      { identity: machine.identity, authority: authority.authority, privateKey: authority.identity.privateKey },
     ),
   );
 

@@ -12,6 +12,7 @@ import type { JoinToken, RegisterPeerRequest, Renewal } from '../../src/model/me
 import type { MemberRole, Region } from '../../src/model/role.js';
 import { days, instantOf, minutes, plus } from '../../src/model/time.js';
 import {
+  caOf,
   enrol,
   loadEnrolment,
   notEnrolled,
@@ -21,6 +22,7 @@ import {
   saveEnrolment,
   supernodeTargets,
 } from '../../src/roles/common/enrol.js';
+import { trustIn } from '../../src/roles/common/trust-anchors.js';
 import { EU, streamWorld } from '../support/stream-world.js';
 
 const hostPort = (text: string): HostPort => {
@@ -161,7 +163,7 @@ t.test('a node joins, and has afterwards what it needs without base', async (t) 
   );
   t.same(request.tokenSecret, token.secret);
   t.equal(enrolment.region, EU);
-  t.equal(enrolment.ca, 'CA');
+  t.same(enrolment.anchors.trust.authorities, ['CA']);
   t.equal(enrolment.tlsKey, undefined);
 
   const store = facts();
@@ -169,7 +171,7 @@ t.test('a node joins, and has afterwards what it needs without base', async (t) 
   saveEnrolment(store, enrolment);
   t.same(loadEnrolment(store), enrolment, 'kept and found again, whole');
   t.same(
-    supernodeTargets(enrolment.supernodes, enrolment.ca).map(({ address }) => address.host),
+    supernodeTargets(enrolment.supernodes, caOf(enrolment)).map(({ address }) => address.host),
     ['2001:db8::1', 'eu.example'],
   );
   t.same(enrolment.supernodes, answer.supernodes);
@@ -223,12 +225,15 @@ t.test('every address of base is tried while it cannot be reached, and no other 
 });
 
 t.test('a node is enrolled anew by the base that it knows, and by no other', async (t) => {
-  const { join, refusal, asked } = scene();
+  const { join, refusal, asked, identity } = scene();
   const before = await join();
   t.match(before.token, /^[0-9a-f]{64}$/, 'it remembers which token that was, and not the token');
   t.same(await join({ before }), before);
   asked.length = 0;
-  t.match(await refusal({ before: { ...before, ca: 'another' } }), { code: 'wrong-ca', message: /another overlay/ });
+  t.match(
+    await refusal({ before: { ...before, anchors: { trust: trustIn(keyOf(identity.id), ['another']), chain: [] } } }),
+    { code: 'wrong-ca', message: /another overlay/ },
+  );
   t.same(asked, ['ca one.example'], 'the token is not sent');
 });
 
@@ -264,7 +269,11 @@ t.test('a membership is renewed up the stream, or at base itself where it ran ou
   down.add('one.example');
   const fresh = await renewDirect(enrolment, identity, ports);
   t.equal(renewals.length, 1);
-  const checked = ports.statements.checkMembership(fresh.baseKey, fresh.membership, world.clock.now());
+  const checked = ports.statements.checkMembership(
+    { keys: fresh.anchors.trust.baseKeys },
+    fresh.membership,
+    world.clock.now(),
+  );
   t.ok(checked.ok, 'the fresh one holds now');
 
   answer.peer = world.identity().id;

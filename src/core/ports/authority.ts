@@ -1,3 +1,4 @@
+import type { Anchors } from '../../model/anchors.js';
 import type { Bytes } from '../../model/bytes.js';
 import type { VpndError } from '../../model/errors.js';
 import type { PeerId } from '../../model/ids.js';
@@ -9,6 +10,9 @@ import type { Instant, Millis } from '../../model/time.js';
 import type { Identity } from './crypto.js';
 import type { TlsIdentity } from './network.js';
 
+/** base's key, or its keys while one takes the place of another; asked for at every check. */
+export type BaseKey = Bytes | { readonly keys: readonly Bytes[] };
+
 /** Statements between parsing and trust: encode and sign, check and decode. Real: src/identity/statements.ts. */
 export interface Statements {
   signMembership(base: Identity, membership: Membership): Signed;
@@ -16,11 +20,15 @@ export interface Statements {
    * Offline check: base's signature, validity at `now` (with `tolerance` for clocks that are a little off).
    * Errors: bad-membership, membership-expired.
    */
-  checkMembership(baseKey: Bytes, signed: Signed, now: Instant, tolerance?: Millis): Result<Membership, VpndError>;
+  checkMembership(baseKey: BaseKey, signed: Signed, now: Instant, tolerance?: Millis): Result<Membership, VpndError>;
   /** base's statement of who is shut out. */
   signRevocations(base: Identity, head: RevocationHead): Signed;
   /** base's signature; which of two is newer their epochs say, and no clock. Errors: bad-revocations. */
-  checkRevocations(baseKey: Bytes, signed: Signed): Result<RevocationHead, VpndError>;
+  checkRevocations(baseKey: BaseKey, signed: Signed): Result<RevocationHead, VpndError>;
+  /** base's statement of its keys and CAs, by a key of the statement before. */
+  signAnchors(base: Identity, anchors: Anchors): Signed;
+  /** Errors: bad-signature, bad-message. */
+  checkAnchors(baseKey: BaseKey, signed: Signed): Result<Anchors, VpndError>;
   signOffer(exit: Identity, offer: Offer): Signed;
   /** The exit's signature and the expiry. Errors: bad-offer. */
   checkOffer(exit: PeerId, signed: Signed, now: Instant): Result<Offer, VpndError>;

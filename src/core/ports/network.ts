@@ -18,7 +18,7 @@ export type ExpectedServer = { readonly kind: 'base' } | { readonly kind: 'super
 export interface DialTarget {
   readonly address: HostPort;
   readonly expect: ExpectedServer;
-  /** PEM of the overlay's CA. */
+  /** PEM of the overlay's CA, or of both while one takes the place of the other. */
   readonly ca: string;
   /** For mTLS; asked for at every dial, so that a renewed certificate is used. */
   readonly identity?: () => TlsIdentity;
@@ -85,12 +85,15 @@ export type UnaryHandlers = {
 
 export interface ServeOptions {
   readonly listen: HostPort;
-  readonly ca: string;
+  /** PEM of the overlay's CA, or CAs, that client certificates are of; asked for when `renewed()` is called, too. */
+  readonly ca: string | (() => string);
   /** Asked for at start; call `renewed()` on the server when it changed. */
   readonly identity: () => TlsIdentity;
   readonly control: (accepted: AcceptedStream) => void;
   readonly unary: UnaryHandlers;
 }
+
+export const caOf = ({ ca }: Pick<ServeOptions, 'ca'>): string => (typeof ca === 'string' ? ca : ca());
 
 export interface Server {
   readonly address: Endpoint;
@@ -111,8 +114,11 @@ export interface Network {
     request: UnaryCalls[M][0],
     options: { timeout: Millis; signal?: AbortSignalLike },
   ): Promise<UnaryCalls[M][1]>;
-  /** The CA certificate (PEM) that a server shows, accepted only when its key has this hash; else `wrong-ca`. */
-  fetchCa(address: HostPort, caKeyHash: Bytes, options: { timeout: Millis }): Promise<string>;
+  /**
+   * The CA certificate (PEM) that a server shows, accepted only when its key has this hash; else `wrong-ca`. With no hash
+   * the one that its own certificate is of: that is what somebody says, and something else has to bear it out.
+   */
+  fetchCa(address: HostPort, caKeyHash: Bytes | undefined, options: { timeout: Millis }): Promise<string>;
   /** Rejects with `port-in-use` or `bad-config`. */
   serve(options: ServeOptions): Promise<Server>;
   /** Close idle connections that calls left open. */

@@ -1,18 +1,22 @@
 import type { BaseConfig } from '../../config/types.js';
+import type { CertificateAuthority } from '../../core/ports/authority.js';
 import type { Server, UnaryContext } from '../../core/ports/network.js';
 import type { BaseStore } from '../../core/ports/store.js';
 import { RateLimiter } from '../../core/rate-limit.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import { keyOf, type PeerId } from '../../model/ids.js';
+import type { Signed } from '../../model/membership.js';
 import type { AuthResponse, InfoAnswer, InfoQuestion, News, RequestExitRegionResponse } from '../../model/messages.js';
 import type { Revocation } from '../../model/revocation.js';
 import type { Region } from '../../model/role.js';
 import { type ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
 import { Changes } from '../common/changes.js';
+import { Erasing } from '../common/erasing.js';
 import { shutOut } from '../common/revocations.js';
 import type { RolePorts, RunningRole } from '../ports.js';
 import { AddressBlocks } from './address-blocks.js';
+import { type AnchorKind, BaseAnchors, rotateAnchor } from './anchors.js';
 import { auditedAuthority } from './audited.js';
 import { ANNOUNCE_NEWS_AFTER, SupernodeDirectory } from './directory.js';
 import { Enrolment } from './enrolment.js';
@@ -35,7 +39,14 @@ const LISTS = { perMinute: 30, burst: 20 };
  * `port-in-use`, `bad-config`, and whatever the store does.
  */
 export async function startBase(config: BaseConfig, ports: RolePorts<BaseStore>, keys: BaseKeys): Promise<RunningRole> {
-  const base = new Base(config, ports, { ...keys, authority: auditedAuthority(keys.authority, ports.audit) });
+  const anchors = await BaseAnchors.open({
+    ...ports,
+    facts: ports.store.facts,
+    keys,
+    changed: (kind, chain) => base.anchored(kind, chain),
+    erase: () => base.erase(),
+  });
+  const base: Base = new Base(config, ports, keys, anchors);
   await base.start();
   return base;
 }
@@ -47,6 +58,8 @@ class Base implements RunningRole {
   readonly #tokens: Tokens;
   readonly #revocations: BaseRevocations;
   readonly #streams: StreamManager;
+  readonly #authority: CertificateAuthority;
+  readonly #erasing: Erasing;
   readonly #changes = new Changes();
   readonly #startedAt;
   readonly #shortOfBlocks = new Set<PeerId>();
@@ -60,7 +73,10 @@ class Base implements RunningRole {
     private readonly config: BaseConfig,
     private readonly ports: RolePorts<BaseStore>,
     private readonly keys: BaseKeys,
+    private readonly anchors: BaseAnchors,
   ) {
+    this.#authority = auditedAuthority(anchors.authority, ports.audit);
+    this.#erasing = new Erasing(ports);
     this.#startedAt = ports.clock.now();
     this.#newsLimit = new RateLimiter({ ...NEWS_OF_ONESELF, maxKeys: MOST_SUPERNODES }, ports.clock);
     this.#listLimit = new RateLimiter({ ...LISTS, maxKeys: MOST_SUPERNODES }, ports.clock);
@@ -75,20 +91,32 @@ class Base implements RunningRole {
       },
       ports,
     );
-    this.#revocations = new BaseRevocations(keys.identity, ports, {
+    this.#revocations = new BaseRevocations(anchors.signer, anchors, ports, {
       shutOut: (peers) => this.#shutOut(peers),
       broadcast: (news) => this.#broadcast(news),
       changed: () => this.#changes.notify(),
     });
     const members = new Members(ports, this.#revocations);
-    this.#enrolment = new Enrolment(config, keys, this.#directory, this.#revocations, ports);
-    this.#tokens = new Tokens({ advertise: config.advertise, caKeyHash: keys.authority.keyHash }, ports, () =>
-      this.#changes.notify(),
+    this.#enrolment = new Enrolment(
+      config,
+      { signer: anchors.signer, authority: this.#authority },
+      this.#directory,
+      this.#revocations,
+      ports,
+    );
+    this.#tokens = new Tokens(
+      {
+        advertise: config.advertise,
+        caKeyHash: () => anchors.authority.keyHash,
+        baseKey: () => keyOf(anchors.signer.id),
+      },
+      ports,
+      () => this.#changes.notify(),
     );
     this.#streams = new StreamManager(
       {
         self: undefined,
-        baseKey: keyOf(keys.identity.id),
+        baseKey: anchors,
         roles: ['supernode'],
         requireCertificate: true,
         capacity: MOST_SUPERNODES,
@@ -99,6 +127,7 @@ class Base implements RunningRole {
         barred: (claimed) => this.#revocations.refusal(claimed),
         revocations: () => this.#revocations.head,
         connected: (peer) => {
+          if (anchors.chain.length > 0) this.#tell(peer.id, { kind: 'anchors', chain: anchors.chain });
           for (const news of this.#revocations.greeting(peer.id, peer.revocations)) this.#tell(peer.id, news);
           this.#streamsChanged();
         },
@@ -129,18 +158,20 @@ class Base implements RunningRole {
       listMembers: () => members.list(),
       revokeMember: (request) => members.revoke(request),
       unrevokeMember: (request) => members.unrevoke(request),
+      rotateKey: (request) => rotateAnchor(config, anchors, request),
     };
   }
 
   async start(): Promise<void> {
-    const { config, ports, keys } = this;
+    const { config, ports, anchors } = this;
     await this.#revocations.load();
-    const certificate = await OwnCertificate.issue(keys.authority, config.certificateTtl, ports, () =>
+    if (anchors.isNewSigner) await this.#revocations.resign();
+    const certificate = await OwnCertificate.issue(this.#authority, config.certificateTtl, ports, () =>
       this.#running?.server.renewed(),
     );
     const server = await ports.network.serve({
       listen: config.listen,
-      ca: keys.authority.certificate,
+      ca: () => anchors.bundle,
       identity: () => certificate.identity,
       control: (accepted) => this.#streams.accept(accepted),
       unary: {
@@ -153,12 +184,29 @@ class Base implements RunningRole {
           this.#mayCall(context);
           return this.#enrolment.renewByCall(request, context);
         },
+        fetchAnchors: async () => ({ chain: anchors.chain }),
         requestExitRegion: ({ region }, context) => this.#exitRegion(region, context),
       },
     });
     this.#running = { server, certificate };
     certificate.start();
     this.#directory.start();
+    anchors.start();
+  }
+
+  /** Others of its keys and CAs count, or are used, than before. */
+  async anchored(kind: AnchorKind, chain: readonly Signed[]): Promise<void> {
+    const running = this.#running;
+    if (running === undefined) return;
+    if (kind === 'ca') await running.certificate.renew();
+    running.server.renewed();
+    for (const { id } of this.#streams.byRole('supernode')) this.#tell(id, { kind: 'anchors', chain });
+    if (this.anchors.isNewSigner) await this.#revocations.resign();
+    this.#changes.notify();
+  }
+
+  erase(): void {
+    this.#erasing.soon();
   }
 
   health(): { readonly ok: boolean; readonly detail: string } {
@@ -173,6 +221,8 @@ class Base implements RunningRole {
     const running = this.#running;
     this.#running = undefined;
     running?.certificate.stop();
+    await this.anchors.stop();
+    this.#erasing.stop();
     await this.#streams.close(new VpndError('closed', 'base is stopping', { retryable: true }));
     await this.#directory.stop();
     await running?.server.close();
@@ -311,6 +361,7 @@ class Base implements RunningRole {
     return baseStatus({
       config,
       keys,
+      anchors: this.anchors,
       ports,
       startedAt: this.#startedAt,
       address: running.server.address,

@@ -1,5 +1,7 @@
 import { CLOCK_TOLERANCE, clockSkew, enrolSigningInput, renewalSigningInput } from '../../core/auth.js';
 import { byPeer } from '../../core/ports/audit.js';
+import type { CertificateAuthority } from '../../core/ports/authority.js';
+import type { Identity } from '../../core/ports/crypto.js';
 import type { UnaryContext } from '../../core/ports/network.js';
 import type { BaseStore, MemberRecord, Redemption } from '../../core/ports/store.js';
 import { limitKey, RateLimiter } from '../../core/rate-limit.js';
@@ -13,7 +15,6 @@ import { type Instant, type Millis, minutes, plus, since } from '../../model/tim
 import type { RolePorts } from '../ports.js';
 import { RefusedEnrolments } from './audited.js';
 import type { SupernodeDirectory } from './directory.js';
-import type { BaseKeys } from './keys.js';
 import type { BaseRevocations } from './revocations.js';
 
 /** Memberships hold for nodes whose clock is a little slow, too. */
@@ -31,7 +32,7 @@ export class Enrolment {
 
   constructor(
     private readonly options: { readonly membershipTtl: Millis; readonly certificateTtl: Millis },
-    private readonly keys: BaseKeys,
+    private readonly keys: { readonly signer: Identity; readonly authority: CertificateAuthority },
     private readonly directory: SupernodeDirectory,
     private readonly revocations: Pick<BaseRevocations, 'epoch' | 'refusal'>,
     private readonly ports: RolePorts<BaseStore>,
@@ -72,7 +73,7 @@ export class Enrolment {
     this.ports.log.info('peer enrolled', { peer_id: peer, role, region: member.region });
     return {
       membership: this.#membership(member),
-      baseKey: keyOf(this.keys.identity.id),
+      baseKey: keyOf(this.keys.signer.id),
       caCertificate: this.keys.authority.certificate,
       certificate: await this.#certificate(member, csr),
       supernodes: this.directory.list(member.region),
@@ -133,7 +134,7 @@ export class Enrolment {
 
   #membership(member: MemberRecord): Signed {
     const now = this.ports.clock.now();
-    return this.ports.statements.signMembership(this.keys.identity, {
+    return this.ports.statements.signMembership(this.keys.signer, {
       peer: member.peer,
       roles: member.roles,
       region: member.region,

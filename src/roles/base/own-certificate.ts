@@ -21,18 +21,20 @@ interface Ports {
 export class OwnCertificate {
   #current: TlsIdentity;
   readonly #renewer: Renewer;
+  readonly #renew: () => Promise<void>;
 
   private constructor(first: TlsIdentity, renew: () => Promise<TlsIdentity>, changed: () => void, ports: Ports) {
     this.#current = first;
+    this.#renew = async () => {
+      this.#current = await renew();
+      changed();
+    };
     this.#renewer = new Renewer(
       {
         what: "base's certificate",
         after: RENEW_AFTER,
         validity: () => ports.certificates.validity(this.#current.certificate),
-        renew: async () => {
-          this.#current = await renew();
-          changed();
-        },
+        renew: this.#renew,
       },
       ports,
     );
@@ -55,6 +57,11 @@ export class OwnCertificate {
 
   get identity(): TlsIdentity {
     return this.#current;
+  }
+
+  /** Before it is due: another CA issues from now on. */
+  renew(): Promise<void> {
+    return this.#renew();
   }
 
   start(): void {

@@ -1,4 +1,5 @@
 import { type AuditCode, bySupernode } from '../../core/ports/audit.js';
+import type { BaseKey } from '../../core/ports/authority.js';
 import type { Identity } from '../../core/ports/crypto.js';
 import type { BaseStore, RevocationRecord, RevocationSet } from '../../core/ports/store.js';
 import {
@@ -11,7 +12,7 @@ import {
 import { KeyedQueue } from '../../core/serial.js';
 import { equalConstantTime } from '../../model/bytes.js';
 import { VpndError } from '../../model/errors.js';
-import { keyOf, type PeerId, shortId } from '../../model/ids.js';
+import { type PeerId, shortId } from '../../model/ids.js';
 import type { Signed } from '../../model/membership.js';
 import type { News } from '../../model/messages.js';
 import {
@@ -53,6 +54,7 @@ export class BaseRevocations {
 
   constructor(
     private readonly identity: Identity,
+    private readonly baseKey: BaseKey,
     private readonly ports: RolePorts<BaseStore>,
     private readonly effects: RevocationEffects,
   ) {
@@ -63,6 +65,16 @@ export class BaseRevocations {
   async load(): Promise<void> {
     const set = await this.ports.store.directory.revocations();
     if (set.epoch > 0) this.#history.become(this.#signed(set));
+  }
+
+  /** Another key signs from now on: the list is signed by it, as the next epoch, so that everybody takes it. */
+  async resign(): Promise<void> {
+    await this.#change(async () => {
+      const set = await this.ports.store.directory.revocations();
+      if (set.epoch === 0) return false;
+      await this.ports.store.directory.adoptRevocations({ ...set, epoch: set.epoch + 1, changedAt: this.#now() });
+      return true;
+    });
   }
 
   get epoch(): number {
@@ -214,7 +226,7 @@ export class BaseRevocations {
   }
 
   #checked(head: Signed): RevocationHead | undefined {
-    const checked = this.ports.statements.checkRevocations(keyOf(this.identity.id), head);
+    const checked = this.ports.statements.checkRevocations(this.baseKey, head);
     return checked.ok ? checked.value : undefined;
   }
 

@@ -9,13 +9,15 @@ import type { Region } from '../../model/role.js';
 import type { Instant } from '../../model/time.js';
 import type { ConnectedPeer } from '../../transport/stream-manager.js';
 import type { RolePorts } from '../ports.js';
+import type { BaseAnchors } from './anchors.js';
 import type { BaseKeys } from './keys.js';
 import type { BaseRevocations } from './revocations.js';
 
 /** What the status is put together from. */
 export interface StatusSources {
   readonly config: BaseConfig;
-  readonly keys: BaseKeys;
+  readonly keys: Pick<BaseKeys, 'identity'>;
+  readonly anchors: Pick<BaseAnchors, 'authority' | 'underWay'>;
   readonly ports: RolePorts<BaseStore>;
   readonly startedAt: Instant;
   readonly address: Endpoint;
@@ -70,7 +72,8 @@ export async function baseStatus(sources: StatusSources): Promise<MessageInitSha
     facts: {
       listen: formatHostPort(sources.address),
       advertise: config.advertise.map(formatHostPort).join(', '),
-      ca_key_hash: toHex(keys.authority.keyHash),
+      ca_key_hash: toHex(sources.anchors.authority.keyHash),
+      ...(sources.anchors.underWay !== undefined && { replacing: sources.anchors.underWay }),
       pool_ipv4: config.poolIpv4,
       pool_ipv6: config.poolIpv6,
       members: String(members),

@@ -24,7 +24,11 @@ const LONGEST_NOTE = 200;
 /** Join tokens, as the operator of base makes and revokes them. */
 export class Tokens {
   constructor(
-    private readonly overlay: { readonly advertise: readonly HostPort[]; readonly caKeyHash: Bytes },
+    private readonly overlay: {
+      readonly advertise: readonly HostPort[];
+      readonly caKeyHash: () => Bytes;
+      readonly baseKey: () => Bytes;
+    },
     private readonly ports: RolePorts<BaseStore>,
     private readonly changed: () => void,
   ) {}
@@ -32,7 +36,8 @@ export class Tokens {
   /** Rejects with `bad-config` naming the option. The answer is the only time the token's text exists. */
   async create(request: CreateTokenRequest): Promise<MessageInitShape<typeof CreateTokenResponseSchema>> {
     const { role, egress, region, pool, ttl, uses, note } = checked(request);
-    const { advertise, caKeyHash } = this.overlay;
+    const { advertise } = this.overlay;
+    const [caKeyHash, baseKey] = [this.overlay.caKeyHash(), this.overlay.baseKey()];
     if (advertise.length === 0)
       throw new VpndError(
         'bad-config',
@@ -61,7 +66,7 @@ export class Tokens {
     await store.directory.createToken(record);
     log.info('join token made', { role, region, count: uses });
     this.changed();
-    const token = formatJoinToken({ base: advertise, caKeyHash, secret, role, region }, crypto.sha256);
+    const token = formatJoinToken({ base: advertise, caKeyHash, secret, role, region, baseKey }, crypto.sha256);
     return { token, summary: summaryOf(record) };
   }
 

@@ -1,8 +1,9 @@
 import type { ClientConfig } from '../../config/types.js';
+import type { BaseKey } from '../../core/ports/authority.js';
 import { sleep } from '../../core/ports/clock.js';
 import type { Bytes } from '../../model/bytes.js';
 import type { Command, CommandDone, RotatePeer } from '../../model/command.js';
-import type { InterfaceName } from '../../model/dataplane.js';
+import type { Exemption, InterfaceName } from '../../model/dataplane.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import type { EventCode } from '../../model/event.js';
@@ -28,9 +29,11 @@ import { slotDevices, type Tunnels } from './tunnels.js';
 export interface ConnectionDeps {
   readonly config: ClientConfig;
   readonly ports: ForwardingPorts;
-  readonly baseKey: Bytes;
+  readonly baseKey: BaseKey;
   readonly revocations: ShutOut;
   readonly supernodes: () => readonly SupernodeInfo[];
+  /** What else is reached beside the tunnels. */
+  readonly besides: () => readonly Exemption[];
   readonly lines: () => readonly Line[];
   readonly main: () => Line;
   readonly lineTo: (supernode: PeerId) => Line | undefined;

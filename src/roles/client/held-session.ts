@@ -1,8 +1,8 @@
-import type { Statements } from '../../core/ports/authority.js';
+import type { BaseKey, Statements } from '../../core/ports/authority.js';
 import type { Crypto, KemKeyPair } from '../../core/ports/crypto.js';
 import { presharedKeyOf } from '../../core/preshared.js';
 import type { Endpoint } from '../../model/address.js';
-import { type Bytes, equalConstantTime } from '../../model/bytes.js';
+import { equalConstantTime } from '../../model/bytes.js';
 import { VpndError } from '../../model/errors.js';
 import type { PeerId, SessionId } from '../../model/ids.js';
 import type { WireGuardKeyPair, WireGuardPublicKey } from '../../model/keys.js';
@@ -72,7 +72,7 @@ export function checkGrant(
   expected: {
     readonly keys: WireGuardKeyPair;
     readonly wish: ExitWish;
-    readonly baseKey: Bytes;
+    readonly baseKey: BaseKey;
     readonly supervisor: PeerId | undefined;
     readonly pq: PostQuantum;
     /** What was sent with the request; undefined where nothing was. */

@@ -13,6 +13,7 @@ import { Retention } from '../common/retention.js';
 import { whereabouts } from '../common/whereabouts.js';
 import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { openCarrier } from './carrier.js';
+import { BaseReach } from './base-reach.js';
 import { Connection } from './connection.js';
 import { LoginWatch } from './login-watch.js';
 import { clientStatus, exitSummaries } from './status.js';
@@ -29,6 +30,11 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
   const history = new History({ facts: store.facts, clock, log });
   const retention = new Retention(config, { store, history, clock, log });
   const arrived = whereabouts(history, () => member.main());
+  let started = false;
+  const baseReach = new BaseReach(clock, async () => {
+    // At a start there are no tunnels yet, and nothing is held.
+    if (started) await connection.exempt();
+  });
   const member = await joinOverlay(
     'client',
     config,
@@ -38,6 +44,7 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
         ports.network,
         () => connection,
         () => member.supernodes(),
+        baseReach,
       ),
     },
     keys,
@@ -92,9 +99,11 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
     happened: (code, text) => history.record(code, text),
     changed: () => changes.notify(),
   });
+  started = true;
   const connection: Connection = new Connection({
     config,
     ports,
+    besides: () => baseReach.exemptions(),
     baseKey: member.baseKey,
     revocations: member.revocations,
     supernodes: () => member.supernodes(),
@@ -182,6 +191,7 @@ const outsideTunnels = (
   network: Network,
   connection: () => Connection,
   supernodes: () => readonly SupernodeInfo[],
+  base: BaseReach,
 ): Network => ({
   dialControl: async (target, options) => {
     await connection().exempt();
@@ -194,8 +204,14 @@ const outsideTunnels = (
       network.dialControl({ ...target, address: { ...target.address, host } }, options),
     );
   },
-  call: (target, method, request, options) => network.call(target, method, request, options),
-  fetchCa: (address, caKeyHash, options) => network.fetchCa(address, caKeyHash, options),
+  call: async (target, method, request, options) => {
+    await base.ask(target.address, target.expect);
+    return network.call(target, method, request, options);
+  },
+  fetchCa: async (address, caKeyHash, options) => {
+    await base.ask(address);
+    return network.fetchCa(address, caKeyHash, options);
+  },
   serve: (options) => network.serve(options),
   close: () => network.close(),
 });

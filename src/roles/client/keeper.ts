@@ -1,7 +1,7 @@
 import type { ClientConfig } from '../../config/types.js';
 import type { Pulse } from '../../core/liveness.js';
-import type { Bytes } from '../../model/bytes.js';
-import type { PeerObservation } from '../../model/dataplane.js';
+import type { BaseKey } from '../../core/ports/authority.js';
+import type { Exemption, PeerObservation } from '../../model/dataplane.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 import { VpndError } from '../../model/errors.js';
 import type { EventCode } from '../../model/event.js';
@@ -35,7 +35,8 @@ const TCP_LIMIT: Millis = ms(500);
 export interface KeeperDeps {
   readonly config: ClientConfig;
   readonly ports: ForwardingPorts;
-  readonly baseKey: Bytes;
+  readonly baseKey: BaseKey;
+  readonly besides: () => readonly Exemption[];
   readonly revocations: ShutOut;
   readonly supernodes: () => readonly SupernodeInfo[];
   readonly main: () => Line;
@@ -69,7 +70,7 @@ export class Keeper {
     const tunnels = new Tunnels(
       config,
       ports.dataplane,
-      () => supernodeExemptions(deps.supernodes()),
+      () => [...supernodeExemptions(deps.supernodes()), ...deps.besides()],
       log,
       deps.protection,
     );

@@ -1,5 +1,5 @@
+import type { BaseKey } from '../../core/ports/authority.js';
 import { sleep } from '../../core/ports/clock.js';
-import type { Bytes } from '../../model/bytes.js';
 import type { TunnelUse } from '../../model/dataplane.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import { type PeerId, parsePeerId, type SessionId, shortId } from '../../model/ids.js';
@@ -29,7 +29,7 @@ const MOST_UNFIT = 4;
 
 export interface OpeningDeps {
   readonly ports: ForwardingPorts;
-  readonly baseKey: Bytes;
+  readonly baseKey: BaseKey;
   readonly revocations: ShutOut;
   readonly tunnels: Tunnels;
   /** Puts the tunnel on record; throws where the disk is full. */

@@ -1,8 +1,9 @@
 import { CLOCK_TOLERANCE, clockSkew, enrolSigningInput, renewalSigningInput } from '../../core/auth.js';
-import type { Statements } from '../../core/ports/authority.js';
+import type { BaseKey, Statements } from '../../core/ports/authority.js';
 import type { Crypto, Identity } from '../../core/ports/crypto.js';
 import type { DialTarget, TlsIdentity } from '../../core/ports/network.js';
 import { formatHostPort, type HostPort } from '../../model/address.js';
+import type { Trust } from '../../model/anchors.js';
 import { type Bytes, equalConstantTime, fromHex, toHex } from '../../model/bytes.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 import { type ErrorCode, toVpndError, VpndError } from '../../model/errors.js';
@@ -19,6 +20,7 @@ import type {
 import type { MemberRole, Region } from '../../model/role.js';
 import { type Instant, type Millis, seconds, since } from '../../model/time.js';
 import type { RolePorts } from '../ports.js';
+import { type Anchored, askForAnchors, bundleOf, followed, trustIn } from './trust-anchors.js';
 
 export { loadEnrolment, saveEnrolment } from './enrolment-facts.js';
 
@@ -39,10 +41,8 @@ export interface Enrolment {
   readonly role: MemberRole;
   readonly region: Region;
   readonly membership: Signed;
-  /** base's Ed25519 key, 32 bytes. */
-  readonly baseKey: Bytes;
-  /** PEM of the overlay's CA. */
-  readonly ca: string;
+  /** What this node goes by: base's keys and the overlay's CAs. */
+  readonly anchors: Anchored;
   readonly baseAddresses: readonly HostPort[];
   /** As base last published them, best first. */
   readonly supernodes: readonly SupernodeInfo[];
@@ -95,13 +95,17 @@ export async function enrol(
     timestamp: ports.clock.now(),
   };
   const request: RegisterPeerRequest = { ...unsigned, signature: identity.sign(enrolSigningInput(unsigned)) };
-  const { ca, response } = await firstThatAnswers(token.base, async (address) => {
-    const ca = await ports.network.fetchCa(address, token.caKeyHash, { timeout: CALL_TIMEOUT });
-    if (before !== undefined && ca !== before.ca) throw otherOverlay();
-    const target = baseTarget(address, ca);
+  const { trust, response, chain } = await firstThatAnswers(token.base, async (address) => {
+    const trust = await trustOfToken(address, token, ports);
+    if (before !== undefined && !isSameOverlay(before.anchors.trust, trust)) throw otherOverlay();
+    const target = baseTarget(address, bundleOf(trust.authorities));
     options.asked?.();
     const response = await ports.network.call(target, 'registerPeer', request, { timeout: CALL_TIMEOUT });
-    return { ca, response };
+    const { chain } = await ports.network
+      .call(target, 'fetchAnchors', {}, { timeout: CALL_TIMEOUT })
+      // It hears of it on its first stream, too.
+      .catch(() => ({ chain: [] }));
+    return { trust, response, chain };
   }).catch((thrown: unknown) => {
     if (!OUTCOME_UNKNOWN.has(toVpndError(thrown).code)) options.refused?.();
     throw thrown;
@@ -113,8 +117,7 @@ export async function enrol(
     role,
     region: membership.region,
     membership: response.membership,
-    baseKey: response.baseKey,
-    ca,
+    anchors: anchorsAfter(trust, response.baseKey, chain, ports),
     baseAddresses: token.base,
     supernodes: response.supernodes,
     token: tokenHash(token, ports.crypto),
@@ -152,23 +155,51 @@ export function renewed(
   privateKey: string | undefined,
   ports: Pick<Ports, 'clock' | 'statements'>,
 ): Enrolment {
-  const membership = checkOwn(result.membership, enrolment.baseKey, enrolment.peer, enrolment.role, ports);
+  const keys = { keys: enrolment.anchors.trust.baseKeys };
+  const membership = checkOwn(result.membership, keys, enrolment.peer, enrolment.role, ports);
   const tls = privateKey === undefined ? {} : certified(result.certificate, privateKey);
   return { ...enrolment, region: membership.region, membership: result.membership, ...tls };
 }
 
 /**
  * A renewal asked of base itself rather than up a stream: the membership ran out while the node was away. Rejects with
- * base's refusal (revoked) or unreachable.
+ * base's refusal (revoked), unreachable, or wrong-ca.
  */
-export async function renewDirect(enrolment: Enrolment, identity: Identity, ports: Ports): Promise<Enrolment> {
+export async function renewDirect(known: Enrolment, identity: Identity, ports: Ports): Promise<Enrolment> {
+  try {
+    return await renewAtBase(known, identity, ports);
+  } catch (thrown) {
+    // Its CA is another one, or its key: what it goes by now is asked before the same question is asked again.
+    const { code } = toVpndError(thrown);
+    if (code !== 'wrong-ca' && code !== 'bad-membership') throw thrown;
+    const anchored = await reanchored(known, ports).catch(() => {
+      throw thrown;
+    });
+    return renewAtBase(anchored, identity, ports);
+  }
+}
+
+/** A node that has missed a change of CA or key asks base itself what counts now. Rejects as `askForAnchors`. */
+export async function reanchored(
+  enrolment: Enrolment,
+  ports: Pick<Ports, 'network' | 'statements'>,
+): Promise<Enrolment> {
+  const { trust } = enrolment.anchors;
+  const anchors = await firstThatAnswers(enrolment.baseAddresses, (address) => askForAnchors(address, trust, ports));
+  return { ...enrolment, anchors };
+}
+
+async function renewAtBase(enrolment: Enrolment, identity: Identity, ports: Ports): Promise<Enrolment> {
   const key = enrolment.role === 'supernode' ? await ports.certificates.newRequest() : undefined;
   const renewal = makeRenewal(identity, ports.clock.now(), key?.csr);
   const result = await firstThatAnswers(enrolment.baseAddresses, (address) =>
-    ports.network.call(baseTarget(address, enrolment.ca), 'renewMembership', renewal, { timeout: CALL_TIMEOUT }),
+    ports.network.call(baseTarget(address, caOf(enrolment)), 'renewMembership', renewal, { timeout: CALL_TIMEOUT }),
   );
   return renewed(enrolment, result, key?.privateKey, ports);
 }
+
+/** The overlay's CAs, as TLS takes them. */
+export const caOf = ({ anchors }: Pick<Enrolment, 'anchors'>): string => bundleOf(anchors.trust.authorities);
 
 /** What a supernode shows and signs with in TLS; undefined for exits and clients. */
 export function tlsIdentityOf({ certificate, tlsKey }: Enrolment): TlsIdentity | undefined {
@@ -177,7 +208,8 @@ export function tlsIdentityOf({ certificate, tlsKey }: Enrolment): TlsIdentity |
 
 /** base as this node dials it; with the node's certificate of the moment where it has one. */
 export function baseTargets(enrolment: () => Enrolment): readonly DialTarget[] {
-  const { baseAddresses, ca } = enrolment();
+  const { baseAddresses } = enrolment();
+  const ca = caOf(enrolment());
   const first = tlsIdentityOf(enrolment());
   if (first === undefined) return baseAddresses.map((address) => baseTarget(address, ca));
   const identity = () => tlsIdentityOf(enrolment()) ?? first;
@@ -206,6 +238,32 @@ function mustFit(token: JoinToken, role: MemberRole, region: Region | undefined)
       `this token is for region ${token.region}, not ${region}; leave --region out, or ask for a token for ${region}`,
     );
   }
+}
+
+/**
+ * Who is to be sent a token's secret: base by a certificate of the CA that the token names, or of one that base's key in
+ * the token has signed since.
+ */
+async function trustOfToken(address: HostPort, token: JoinToken, ports: Ports): Promise<Trust> {
+  const { baseKey } = token;
+  try {
+    const ca = await ports.network.fetchCa(address, token.caKeyHash, { timeout: CALL_TIMEOUT });
+    return { serial: 0, baseKeys: baseKey === undefined ? [] : [baseKey], authorities: [ca] };
+  } catch (thrown) {
+    if (baseKey === undefined || toVpndError(thrown).code !== 'wrong-ca') throw thrown;
+    return (await askForAnchors(address, trustIn(baseKey), ports)).trust;
+  }
+}
+
+/** By a key, or by a CA: a token may be older or younger than what the node goes by. */
+const isSameOverlay = (known: Trust, token: Trust): boolean =>
+  known.authorities.some((one) => token.authorities.some((other) => one.trim() === other.trim())) ||
+  known.baseKeys.some((one) => token.baseKeys.some((other) => equalConstantTime(one, other)));
+
+/** What base told of itself over the connection that the token vouched for, and its statements since. */
+function anchorsAfter(trust: Trust, baseKey: Bytes, chain: readonly Signed[], ports: Ports): Anchored {
+  const begin = trustIn(baseKey, trust.authorities);
+  return followed(ports.statements, { trust: begin }, chain) ?? { trust: begin, chain: [] };
 }
 
 const otherOverlay = (): VpndError =>
@@ -253,7 +311,7 @@ function checkRegistration(
 
 function checkOwn(
   signed: Signed,
-  baseKey: Bytes,
+  baseKey: BaseKey,
   peer: PeerId,
   role: MemberRole,
   ports: { readonly clock: Ports['clock']; readonly statements: Statements },

@@ -8,6 +8,7 @@ import type { Signed } from '../../model/membership.js';
 import type { Result } from '../../model/result.js';
 import { type MemberRole, parseRegion } from '../../model/role.js';
 import type { Enrolment } from './enrol.js';
+import { type Anchored, bundleOf, trustIn } from './trust-anchors.js';
 
 const NAME = 'enrolment';
 /** On record from before base is asked until its answer is: it may have enrolled this node and the answer got lost. */
@@ -19,13 +20,23 @@ interface Kept {
   readonly role: string;
   readonly region: string;
   readonly membership: { readonly body: string; readonly signature: string };
+  /** Before any statement: base's one key and the one CA. */
   readonly baseKey: string;
   readonly ca: string;
+  /** From the first statement on. */
+  readonly anchors?: KeptAnchors;
   readonly baseAddresses: readonly { readonly host: string; readonly port: number }[];
   readonly supernodes: readonly KeptSupernode[];
   readonly certificate?: string;
   readonly tlsKey?: string;
   readonly token?: string;
+}
+
+interface KeptAnchors {
+  readonly serial: number;
+  readonly baseKeys: readonly string[];
+  readonly authorities: readonly string[];
+  readonly chain: readonly { readonly body: string; readonly signature: string }[];
 }
 
 interface KeptSupernode {
@@ -45,11 +56,21 @@ export const mayBeMember = (facts: FactStore): boolean =>
   facts.get(NAME) !== undefined || facts.get(ASKED) !== undefined;
 
 export function saveEnrolment(facts: FactStore, enrolment: Enrolment): void {
-  const { membership, baseKey, supernodes, ...rest } = enrolment;
+  const { membership, anchors, supernodes, ...rest } = enrolment;
+  const { trust, chain } = anchors;
   const kept: Kept = {
     ...rest,
     membership: { body: toBase64(membership.body), signature: toBase64(membership.signature) },
-    baseKey: toBase64(baseKey),
+    baseKey: trust.baseKeys[0] === undefined ? '' : toBase64(trust.baseKeys[0]),
+    ca: bundleOf(trust.authorities),
+    ...(trust.serial > 0 && {
+      anchors: {
+        serial: trust.serial,
+        baseKeys: trust.baseKeys.map(toBase64),
+        authorities: trust.authorities,
+        chain: chain.map(({ body, signature }) => ({ body: toBase64(body), signature: toBase64(signature) })),
+      },
+    }),
     supernodes: supernodes.map(({ id, region, addresses, relayIps, probePort }) => ({
       id,
       region,
@@ -75,8 +96,7 @@ export function loadEnrolment(facts: FactStore): Enrolment | undefined {
       role: roleOf(kept.role),
       region: must(parseRegion(kept.region)),
       membership: signedOf(kept.membership),
-      baseKey: bytesOf(kept.baseKey),
-      ca: text(kept.ca),
+      anchors: anchorsOf(kept),
       baseAddresses: kept.baseAddresses.map(addressOf),
       supernodes: kept.supernodes.map(supernodeOf),
       ...(kept.certificate !== undefined && { certificate: text(kept.certificate) }),
@@ -88,6 +108,15 @@ export function loadEnrolment(facts: FactStore): Enrolment | undefined {
       cause,
     });
   }
+}
+
+function anchorsOf({ anchors, baseKey, ca }: Kept): Anchored {
+  if (anchors === undefined) return { trust: trustIn(bytesOf(baseKey), [text(ca)]), chain: [] };
+  const { serial, baseKeys, authorities, chain } = anchors;
+  return {
+    trust: { serial: Number(serial), baseKeys: baseKeys.map(bytesOf), authorities: authorities.map(text) },
+    chain: chain.map(signedOf),
+  };
 }
 
 function supernodeOf(kept: KeptSupernode): SupernodeInfo {

@@ -5,7 +5,7 @@ import type { Command, CommandDone } from '../../model/command.js';
 import type { Load, SupernodeInfo } from '../../model/directory.js';
 import type { PeerId, SessionId } from '../../model/ids.js';
 import type { WireGuardPublicKey } from '../../model/keys.js';
-import type { Membership } from '../../model/membership.js';
+import type { Membership, Signed } from '../../model/membership.js';
 import type { AuthResponse, Capabilities, News } from '../../model/messages.js';
 import type { SessionDigest } from '../../model/session.js';
 import type { Instant, Millis } from '../../model/time.js';
@@ -48,6 +48,8 @@ export interface MemberHandlers {
   revoked?(change: RevocationsChanged): void;
   /** A certificate was renewed. */
   certified?(): void;
+  /** base goes by other keys or CAs. */
+  anchored?(): void;
   changed(): void;
 }
 
@@ -55,8 +57,12 @@ export interface MemberHandlers {
 export interface Member {
   readonly id: PeerId;
   readonly startedAt: Instant;
-  readonly baseKey: Bytes;
-  readonly ca: string;
+  /** base's keys of the moment. */
+  readonly baseKey: { readonly keys: readonly Bytes[] };
+  /** PEM of the overlay's CAs. */
+  ca(): string;
+  /** base's statements of both, as this node knows them; none before the first change. */
+  anchors(): readonly Signed[];
   /** The main line's, at the time it is asked for: hold a line instead where the supervisor must stay the same. */
   readonly upstream: Upstream;
   /** One for supernodes; two for exits and clients, of which the second may be idle. */

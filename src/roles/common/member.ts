@@ -7,8 +7,10 @@ import type { Membership } from '../../model/membership.js';
 import type { MemberRole } from '../../model/role.js';
 import { type Millis, seconds, since } from '../../model/time.js';
 import type { ForwardingPorts, RolePorts } from '../ports.js';
+import { Anchoring } from './anchoring.js';
 import {
   baseTargets,
+  caOf,
   type Enrolment,
   renewalQuestion,
   renewDirect,
@@ -52,6 +54,12 @@ export async function joinOverlay(
 ): Promise<Member> {
   const { store, clock, log } = ports;
   let enrolment = await enrolled(role, config, ports, keys);
+  /** base's keys, as they are at the time somebody looks. */
+  const trust = {
+    get keys() {
+      return enrolment.anchors.trust.baseKeys;
+    },
+  };
   let membership = await currentMembership();
   let clockOffset: Millis | undefined;
   const homes = () => self.homes?.() ?? [];
@@ -64,7 +72,8 @@ export async function joinOverlay(
 
   const revocations = new Revocations({
     ...ports,
-    baseKey: enrolment.baseKey,
+    baseKey: trust,
+    mayBeOld: enrolment.anchors.trust.serial > 0,
     facts: store.facts,
     changed: (change) => {
       try {
@@ -180,11 +189,25 @@ export async function joinOverlay(
       : []),
   ];
 
+  const anchoring = new Anchoring({
+    ...ports,
+    enrolment: () => enrolment,
+    keep,
+    lines: all,
+    main,
+    renew,
+    changed: () => {
+      handlers.anchored?.();
+      handlers.changed();
+    },
+  });
+
   return {
     id: keys.identity.id,
     startedAt: clock.now(),
-    baseKey: enrolment.baseKey,
-    ca: enrolment.ca,
+    baseKey: trust,
+    ca: () => caOf(enrolment),
+    anchors: () => enrolment.anchors.chain,
     get upstream() {
       return main().upstream;
     },
@@ -217,6 +240,7 @@ export async function joinOverlay(
       homing.start();
       recovery.start();
       latencies.start();
+      anchoring.start();
       for (const renewer of renewers) renewer.start();
     },
     stop: async () => {
@@ -224,6 +248,7 @@ export async function joinOverlay(
       homing.stop();
       recovery.stop();
       latencies.stop();
+      await anchoring.stop();
       for (const renewer of renewers) renewer.stop();
       await lines.stop();
     },
@@ -245,7 +270,7 @@ export async function joinOverlay(
         ...(self.load && { load: self.load }),
         revocations: () => revocations.head,
         targets: () =>
-          role === 'supernode' ? baseTargets(() => enrolment) : supernodeTargets(lines.targets(index), enrolment.ca),
+          role === 'supernode' ? baseTargets(() => enrolment) : supernodeTargets(lines.targets(index), caOf(enrolment)),
       },
       ports,
       {
@@ -280,6 +305,10 @@ export async function joinOverlay(
             const answers =
               news.kind === 'revocations' ? revocations.take(from, news.change) : revocations.wanted(from);
             for (const answer of answers) upstream.tell(answer);
+            return;
+          }
+          if (news.kind === 'anchors') {
+            anchoring.take(news.chain);
             return;
           }
           if (news.kind === 'directory') known.told(from, news.supernodes);
@@ -326,8 +355,7 @@ export async function joinOverlay(
   }
 
   async function currentMembership(): Promise<Membership> {
-    const check = () =>
-      ports.statements.checkMembership(enrolment.baseKey, enrolment.membership, clock.now(), CLOCK_TOLERANCE);
+    const check = () => ports.statements.checkMembership(trust, enrolment.membership, clock.now(), CLOCK_TOLERANCE);
     let checked = check();
     if (!checked.ok && checked.error.code === 'membership-expired') {
       enrolment = await renewDirect(enrolment, keys.identity, ports);

@@ -1,4 +1,4 @@
-import type { Statements } from '../../core/ports/authority.js';
+import type { BaseKey, Statements } from '../../core/ports/authority.js';
 import type { Clock } from '../../core/ports/clock.js';
 import type { Crypto } from '../../core/ports/crypto.js';
 import type { Log } from '../../core/ports/log.js';
@@ -30,8 +30,9 @@ interface Kept {
 }
 
 export interface RevocationsDeps {
-  /** base's Ed25519 key, 32 bytes. */
-  readonly baseKey: Bytes;
+  readonly baseKey: BaseKey;
+  /** base has other keys than when this node enrolled: a list on disk that none of them has signed is merely old. */
+  readonly mayBeOld?: boolean;
   readonly crypto: Pick<Crypto, 'sha256'>;
   readonly statements: Pick<Statements, 'checkRevocations'>;
   readonly facts: FactStore;
@@ -203,10 +204,11 @@ export class Revocations {
   }
 }
 
-function kept({ facts, statements, baseKey, crypto }: RevocationsDeps): RevocationList | undefined {
+function kept({ facts, statements, baseKey, crypto, mayBeOld }: RevocationsDeps): RevocationList | undefined {
   const found = facts.get<Kept>(FACT);
   if (found === undefined) return undefined;
   const head = statements.checkRevocations(baseKey, found.head);
+  if (!head.ok && mayBeOld === true) return undefined;
   const entries = unpackRevocations(found.packed);
   if (!head.ok || entries === undefined || !equalConstantTime(crypto.sha256(found.packed), head.value.digest)) {
     throw new VpndError('state-corrupt', 'the list of revocations in the state directory is not the one base signed');

@@ -37,8 +37,8 @@ export interface KeyScheduleDeps {
   readonly log: Log;
   readonly history: History;
   readonly executor: Pick<CommandExecutor, 'sessions' | 'session' | 'execute' | 'reconcile'>;
-  /** Asks the supernode that owns these sessions to have them moved. */
-  readonly ask: (owner: PeerId, sessions: readonly SessionId[], reason: string) => void;
+  /** Asks the supernode that owns these sessions to have them moved; false where it cannot be told now. */
+  readonly ask: (owner: PeerId, sessions: readonly SessionId[], reason: string) => boolean;
   /** Clients reach the current key where the exit says they do, or not any more: supernodes are to be told. */
   readonly portMoved: () => void;
   /** The retiring key is off the record. */
@@ -74,6 +74,12 @@ export class KeySchedule {
     this.#cancelTidy?.();
     await this.#looking.stop();
     await this.#rotating?.catch(() => {});
+  }
+
+  /** A stream is up: who could not be asked can be now. */
+  connected(): void {
+    if (this.#rotating !== undefined || this.#askedAt !== undefined) return;
+    this.#moveAlong().catch((err: unknown) => this.deps.log.warn('an old WireGuard key is still there', { err }));
   }
 
   /** A session is over. */
@@ -117,7 +123,8 @@ export class KeySchedule {
     history.record('key-rotated', `another WireGuard key for new sessions: ${reason}`);
     if (keys.portIsTaken !== portWasTaken) portMoved();
     changed();
-    await this.#moveAlong();
+    // With the port goes the way that supernodes know: the streams are being dialled anew, and `connected` asks then.
+    if (keys.portIsTaken === portWasTaken) await this.#moveAlong();
   }
 
   async #look(): Promise<void> {
@@ -153,11 +160,12 @@ export class KeySchedule {
     const now = clock.monotonic();
     if (age < LINGER && !retiring.soon) return;
     if (this.#askedAt !== undefined && now - this.#askedAt < ASK_EVERY) return;
-    this.#askedAt = now;
+    let told = true;
     for (const [owner, sessions] of byOwner(left)) {
       for (let from = 0; from < sessions.length; from += MAX_MOVED_SESSIONS)
-        this.deps.ask(owner, sessions.slice(from, from + MAX_MOVED_SESSIONS), REASON);
+        told = this.deps.ask(owner, sessions.slice(from, from + MAX_MOVED_SESSIONS), REASON) && told;
     }
+    this.#askedAt = told ? now : undefined;
   }
 
   /** What the key before still has, for a person. */

@@ -101,6 +101,12 @@ export async function startSupernode(
         ports.audit.note({ code: 'membership-renewed', by: 'base', on: `supernode:${self}` });
         server?.renewed();
       },
+      anchored: () => {
+        server?.renewed();
+        const news = { kind: 'anchors', chain: member.anchors() } as const;
+        streams.broadcast('exit', news);
+        streams.broadcast('client', news);
+      },
       changed: () => changes.notify(),
     },
   );
@@ -114,7 +120,7 @@ export async function startSupernode(
     network: ports.network,
     facts: store.facts,
     log,
-    ca: member.ca,
+    ca: () => member.ca(),
     identity: () => member.tlsIdentity(),
     baseTargets: () => member.baseTargets(),
     refusal: (id) => member.revocations.refusal(id),
@@ -279,6 +285,8 @@ export async function startSupernode(
       revocations: () => member.revocations.head,
       connected: (peer) => {
         shuttingOut.greet(peer);
+        const chain = member.anchors();
+        if (chain.length > 0) streams.send(peer.id, { kind: 'event', news: { kind: 'anchors', chain } });
         if (peer.role === 'exit') exitMoved(peer);
         else front.clientConnected(peer);
         changes.notify();
@@ -359,7 +367,7 @@ export async function startSupernode(
       ? undefined
       : await ports.datagrams.serve(config.probePort, (q, from) => reflector.answer(q, from));
   const server = await serveOn(ports.network, [config.listen, ...config.listenAlso], {
-    ca: member.ca,
+    ca: () => member.ca(),
     identity: () => member.tlsIdentity(),
     control: (accepted) => streams.accept(accepted),
     unary: callsOf({ callerOf: (certified) => shuttingOut.caller(certified), back, exits, moves, drain, history }),

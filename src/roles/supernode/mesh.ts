@@ -34,7 +34,7 @@ export interface MeshDeps {
   readonly network: Network;
   readonly facts: FactStore;
   readonly log: Log;
-  readonly ca: string;
+  readonly ca: () => string;
   readonly identity: () => TlsIdentity;
   readonly baseTargets: () => readonly DialTarget[];
   /** Why a supernode is not dealt with: it was banned. */
@@ -187,7 +187,8 @@ export class Mesh {
     request: UnaryCalls[M][0],
     timeout: Millis = CALL_TIMEOUT,
   ): Promise<UnaryCalls[M][1]> {
-    const { network, ca, identity } = this.deps;
+    const { network, identity } = this.deps;
+    const ca = this.deps.ca();
     const refusal = this.deps.refusal(id);
     if (refusal !== undefined) throw refusal;
     let last: unknown = new VpndError('unreachable', `supernode ${shortId(id)} is not in the directory`, {

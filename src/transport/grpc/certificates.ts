@@ -44,10 +44,17 @@ export interface Certified {
   readonly notAfter: number;
 }
 
-/** Which supernode a client certificate is for, its signature checked by the CA's key; undefined for any other. */
-export function certifiedSupernode(raw: Uint8Array, ca: X509Certificate): Certified | undefined {
+/** All certificates of a text in PEM, at least one. Throws VpndError `state-unreadable`. */
+export function authoritiesOf(pem: string): readonly X509Certificate[] {
+  const all = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g);
+  return (all ?? [pem]).map(certificateOf);
+}
+
+/** Which supernode a client certificate is for, its signature checked by a CA's key; undefined for any other. */
+export function certifiedSupernode(raw: Uint8Array, authorities: readonly X509Certificate[]): Certified | undefined {
   const certificate = new X509Certificate(raw);
-  if (certificate.ca || !certificate.checkIssued(ca) || !certificate.verify(ca.publicKey)) return undefined;
+  const isOf = (ca: X509Certificate) => certificate.checkIssued(ca) && certificate.verify(ca.publicKey);
+  if (certificate.ca || !authorities.some(isOf)) return undefined;
   const uris = uriNames(certificate).filter((uri) => uri.startsWith('vpnd://'));
   const [uri] = uris;
   if (uri === undefined || uris.length !== 1 || !uri.startsWith(SUPERNODE_URI)) return undefined;

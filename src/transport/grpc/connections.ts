@@ -79,7 +79,7 @@ export class Connections {
   }
 
   /** Whose client certificate the call's connection carries, if it is valid now. */
-  certified(call: AnyCall, connection: Connection, ca: X509Certificate): PeerId | undefined {
+  certified(call: AnyCall, connection: Connection, ca: readonly X509Certificate[]): PeerId | undefined {
     let known = this.#certified.get(connection);
     if (known === undefined) {
       // Undefined too when OpenSSL did not accept it as a client certificate of the CA.

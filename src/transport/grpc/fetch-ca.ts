@@ -10,12 +10,13 @@ import { timedOut, unreachable } from './errors.js';
 import { AUTHORITY } from './options.js';
 
 /**
- * The certificate in PEM, among those a server shows, whose key has the pinned hash. Rejects with VpndError `wrong-ca`,
+ * The certificate in PEM, among those a server shows, whose key has the pinned hash; without one, the CA of the first of
+ * them. Rejects with VpndError `wrong-ca`,
  * `unreachable`, `timeout`.
  */
 export function fetchCaFrom(
   address: HostPort,
-  caKeyHash: Bytes,
+  caKeyHash: Bytes | undefined,
   timeout: Millis,
   signal?: AbortSignal,
 ): Promise<string> {
@@ -49,7 +50,11 @@ export function fetchCaFrom(
     );
     socket.once('close', () => fail(unreachable(where, 'the connection was closed')));
     socket.once('secureConnect', () => {
-      const found = chainOf(socket.getPeerCertificate(true)).find((certificate) => isPinned(certificate, caKeyHash));
+      const [leaf, ...rest] = chainOf(socket.getPeerCertificate(true));
+      const found =
+        caKeyHash === undefined
+          ? rest.find((one) => isAuthority(one) && leaf?.checkIssued(one) && leaf.verify(one.publicKey))
+          : [leaf, ...rest].find((one) => one !== undefined && isPinned(one, caKeyHash));
       if (found === undefined)
         return fail(
           new VpndError(
@@ -82,6 +87,7 @@ function chainOf(leaf: DetailedPeerCertificate): X509Certificate[] {
 
 /** By key and by its own signature: whoever copies the key into another certificate cannot sign that one. */
 const isPinned = (certificate: X509Certificate, caKeyHash: Bytes): boolean =>
-  certificate.ca &&
-  equalConstantTime(keyHash(certificate.publicKey), caKeyHash) &&
-  certificate.verify(certificate.publicKey);
+  equalConstantTime(keyHash(certificate.publicKey), caKeyHash) && isAuthority(certificate);
+
+const isAuthority = (certificate: X509Certificate): boolean =>
+  certificate.ca && certificate.verify(certificate.publicKey);

@@ -5,7 +5,7 @@ import { Server as GrpcServer, Metadata, type ServerDuplexStream, type ServerUna
 import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import type { Counter } from '../../core/ports/metrics.js';
-import type { ServeOptions, Server, UnaryContext } from '../../core/ports/network.js';
+import { caOf, type ServeOptions, type Server, type UnaryContext } from '../../core/ports/network.js';
 import type { Random } from '../../core/ports/random.js';
 import { Base } from '../../gen/vpnd/v1/base_pb.js';
 import { Control } from '../../gen/vpnd/v1/control_pb.js';
@@ -19,7 +19,7 @@ import type { UnaryCalls, UnaryName } from '../../model/messages.js';
 import { CHALLENGE_BYTES } from '../codec/limits.js';
 import { UNARY } from '../codec/unary.js';
 import { type Carrier, FramedStream } from '../framed-stream.js';
-import { certificateOf, keyHash } from './certificates.js';
+import { authoritiesOf, certificateOf, keyHash } from './certificates.js';
 import { type Connection, Connections } from './connections.js';
 import { statusFor } from './errors.js';
 import { ConnectionGuard, type GuardLimits, LOOK } from './guard.js';
@@ -53,7 +53,7 @@ const pass = (bytes: Buffer): Buffer => bytes;
 class Serving implements Server {
   readonly #options: ServeOptions;
   readonly #deps: ServerDeps;
-  readonly #ca;
+  #ca;
   readonly #credentials: RenewableCredentials;
   readonly #guard: ConnectionGuard;
   readonly #connections: Connections;
@@ -70,9 +70,9 @@ class Serving implements Server {
     this.#deps = deps;
     this.#guard = new ConnectionGuard(deps.guard, deps);
     this.#connections = new Connections(this.#guard);
-    this.#ca = certificateOf(options.ca);
+    this.#ca = authoritiesOf(caOf(options));
     const identity = options.identity();
-    this.#credentials = new RenewableCredentials(identity, options.ca);
+    this.#credentials = new RenewableCredentials(identity, caOf(options));
     this.#keyHash = keyHash(certificateOf(identity.certificate).publicKey);
     this.#grpc = new GrpcServer(serverOptions(deps.keepalive));
     const services: DescService[] = [Control, ...this.#addUnary()];
@@ -111,7 +111,9 @@ class Serving implements Server {
     try {
       const identity = this.#options.identity();
       const hash = keyHash(certificateOf(identity.certificate).publicKey);
-      this.#credentials.renew(identity, this.#options.ca);
+      const ca = caOf(this.#options);
+      this.#credentials.renew(identity, ca);
+      this.#ca = authoritiesOf(ca);
       this.#keyHash = hash;
     } catch (thrown) {
       // The certificate in use goes on to be shown: a broken new one must not end the service before its time.

@@ -103,9 +103,14 @@ export class MemoryHost implements Network {
     }
   }
 
-  fetchCa(address: HostPort, caKeyHash: Bytes, options: { timeout: Millis }): Promise<string> {
+  fetchCa(address: HostPort, caKeyHash: Bytes | undefined, options: { timeout: Millis }): Promise<string> {
     return this.#attempt(address, options, CA_TRIPS, ({ server }) => {
-      const found = server.chain.find((certificate) => equalConstantTime(certificate.keyHash, caKeyHash));
+      const [leaf] = server.chain;
+      const found = server.chain.find((certificate) =>
+        caKeyHash === undefined
+          ? certificate !== leaf && leaf?.issuedBy(certificate)
+          : equalConstantTime(certificate.keyHash, caKeyHash),
+      );
       if (found === undefined)
         throw new VpndError('wrong-ca', `${formatHostPort(address)} is not of the overlay that the token is for`);
       return found.text;
@@ -219,8 +224,7 @@ export class MemoryHost implements Network {
   #checked(target: DialTarget, server: MemoryServer): ReadCertificate {
     const where = `${describe(target.expect)} at ${formatHostPort(target.address)}`;
     const [leaf] = server.chain;
-    const [ca] = readChain(target.ca);
-    if (leaf === undefined || ca === undefined || !leaf.issuedBy(ca))
+    if (leaf === undefined || !readChain(target.ca).some((ca) => leaf.issuedBy(ca)))
       throw new VpndError('wrong-ca', `${where}: its certificate is not of this overlay's CA`);
     const now = this.#clock.now();
     if (now < leaf.notBefore)

@@ -1,6 +1,6 @@
 import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
-import type { ServeOptions, Server, TlsIdentity, UnaryContext } from '../../core/ports/network.js';
+import { caOf, type ServeOptions, type Server, type TlsIdentity, type UnaryContext } from '../../core/ports/network.js';
 import type { Endpoint, IpAddress } from '../../model/address.js';
 import type { Bytes } from '../../model/bytes.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
@@ -37,6 +37,7 @@ export class MemoryServer implements Server {
   readonly #freed: () => void;
   readonly #links = new Set<Link>();
   #identity: TlsIdentity;
+  #ca: string;
 
   constructor(options: ServeOptions, address: Endpoint, deps: ServerDeps) {
     this.#internet = deps.internet;
@@ -46,6 +47,7 @@ export class MemoryServer implements Server {
     this.#log = deps.log;
     this.#freed = deps.freed;
     this.#identity = options.identity();
+    this.#ca = caOf(options);
   }
 
   get chain(): readonly ReadCertificate[] {
@@ -54,6 +56,7 @@ export class MemoryServer implements Server {
 
   renewed(): void {
     this.#identity = this.#options.identity();
+    this.#ca = caOf(this.#options);
   }
 
   async close(): Promise<void> {
@@ -64,10 +67,10 @@ export class MemoryServer implements Server {
 
   certified(chain: string | undefined): PeerId | undefined {
     const [leaf] = chain === undefined ? [] : readChain(chain);
-    const [ca] = readChain(this.#options.ca);
+    const authorities = readChain(this.#ca);
     const now = this.#clock.now();
-    if (leaf === undefined || ca === undefined || !leaf.issuedBy(ca) || now < leaf.notBefore || now > leaf.notAfter)
-      return undefined;
+    const isOurs = leaf !== undefined && authorities.some((ca) => leaf.issuedBy(ca));
+    if (!isOurs || now < leaf.notBefore || now > leaf.notAfter) return undefined;
     const [uri] = leaf.uris;
     const peer = uri?.startsWith('vpnd://supernode/') ? parsePeerId(uri.slice('vpnd://supernode/'.length)) : undefined;
     return peer?.ok ? peer.value : undefined;

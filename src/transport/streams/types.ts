@@ -1,3 +1,4 @@
+import type { BaseKey } from '../../core/ports/authority.js';
 import type { StreamEnd } from '../../core/ports/network.js';
 import type { RateLimit } from '../../core/rate-limit.js';
 import type { Endpoint } from '../../model/address.js';
@@ -63,8 +64,7 @@ export interface StreamHandlers {
 export interface StreamManagerOptions {
   /** Undefined for base. */
   readonly self: PeerId | undefined;
-  /** base's Ed25519 key, 32 bytes. */
-  readonly baseKey: Bytes;
+  readonly baseKey: BaseKey;
   /** Roles that may connect. */
   readonly roles: readonly MemberRole[];
   /** Whether the connection must carry the peer's own TLS certificate. */
