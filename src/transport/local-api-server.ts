@@ -38,15 +38,21 @@ export async function serveLocalApi(options: LocalApiOptions): Promise<LocalApiS
   const { socket, role, handlers, log, audit = NO_AUDIT } = options;
   await clearStaleSocket(socket);
   const closing = new AbortController();
-  const server = createServer(
-    connectNodeAdapter({
-      routes: localRoutes(role, handlers, log, closing.signal, { audit, caller: () => whoMayConnect(socket) }),
-      readMaxBytes: REQUEST_LIMIT_BYTES,
-      // Browsers and other vpnd-unaware tools have no business here; one protocol is enough.
-      grpc: false,
-      grpcWeb: false,
-    }),
-  );
+  const answer = connectNodeAdapter({
+    routes: localRoutes(role, handlers, log, closing.signal, { audit, caller: () => whoMayConnect(socket) }),
+    readMaxBytes: REQUEST_LIMIT_BYTES,
+    // Browsers and other vpnd-unaware tools have no business here; one protocol is enough.
+    grpc: false,
+    grpcWeb: false,
+  });
+  const server = createServer((request, response) => {
+    try {
+      answer(request, response);
+    } catch {
+      // It makes a URL of path and Host before anything else, and throws where they make none: nobody else would catch it.
+      response.writeHead(400).end();
+    }
+  });
   await listenOn(server, socket);
   return {
     close: () =>

@@ -44,7 +44,7 @@ async function fuzz(): Promise<void> {
     (a, b) => (TARGETS[b]?.cost ?? 0) * (counts.get(b) ?? 0) - (TARGETS[a]?.cost ?? 0) * (counts.get(a) ?? 0),
   );
   const outcomes: Outcome[] = [];
-  console.log('target              inputs      s   /s  slowest  places  corpus  growth     rss  findings');
+  console.log('target              inputs      s  cpu s  us each  slowest  places  corpus  growth     rss  findings');
   const worker = async () => {
     for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
       const corpus = readCorpus(name);
@@ -55,20 +55,26 @@ async function fuzz(): Promise<void> {
       if (KEEP !== undefined && KEEP !== '') writeCorpus(name, outcome.kept);
     }
   };
-  await Promise.all(Array.from({ length: JOBS }, worker));
+  try {
+    await Promise.all(Array.from({ length: JOBS }, worker));
+  } finally {
+    endAll();
+  }
   const inputs = outcomes.reduce((sum, one) => sum + one.inputs, 0);
   const findings = outcomes.reduce((sum, one) => sum + one.findings.length, 0);
-  console.log(`${((performance.now() - began) / 1000).toFixed(0)} s`);
+  const cpu = outcomes.reduce((sum, one) => sum + one.cpuMs, 0) / 1000;
+  console.log(`${((performance.now() - began) / 1000).toFixed(0)} s, ${cpu.toFixed(0)} s of processor time`);
   console.log(`${inputs} inputs, ${findings} findings`);
   process.exitCode = findings > 0 ? 1 : 0;
 }
 
-function lineOf({ target, inputs, ms, slowest, places, kept, growth, rss, findings }: Outcome): string {
+function lineOf({ target, inputs, ms, cpuMs, slowest, places, kept, growth, rss, findings }: Outcome): string {
   return [
     target.padEnd(18),
     String(inputs).padStart(8),
     (ms / 1000).toFixed(1).padStart(6),
-    String(Math.round(inputs / (ms / 1000 || 1))).padStart(5),
+    (cpuMs / 1000).toFixed(1).padStart(6),
+    String(Math.round((cpuMs * 1000) / (inputs || 1))).padStart(8),
     `${slowest.toFixed(0)} ms`.padStart(8),
     String(places).padStart(7),
     String(kept.length).padStart(7),

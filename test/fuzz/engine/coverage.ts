@@ -1,4 +1,4 @@
-import { PLACES } from './instrument.js';
+import { PLACES } from './shared.js';
 
 /**
  * What the counters of instrument.ts say after one input. As in AFL, how often a place was passed counts in steps (once,

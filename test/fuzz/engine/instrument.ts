@@ -1,7 +1,10 @@
-import { readFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { seedOf } from './random.js';
+import { CACHE_VARIABLE, PLACES } from './shared.js';
 
 /**
  * A module loader hook (node:module `register`) that puts a counter at the beginning of every function, branch and operand
@@ -9,8 +12,6 @@ import { seedOf } from './random.js';
  * scripts; these counters tell after every input.
  */
 
-/** Counters are shared by places whose hashes meet: with some ten thousand places that costs next to nothing. */
-export const PLACES = 1 << 17;
 const OWN = /\/(?:src|dataplane)\/(?!gen\/).*\.js$/;
 
 interface Loaded {
@@ -27,7 +28,22 @@ export async function load(
   if (!url.startsWith('file:') || !OWN.test(url) || url.includes('/node_modules/')) return next(url, context);
   const path = fileURLToPath(url);
   const name = OWN.exec(path)?.[0] ?? path;
-  return { format: 'module', source: instrumented(readFileSync(path, 'utf8'), name), shortCircuit: true };
+  return { format: 'module', source: cached(readFileSync(path, 'utf8'), name), shortCircuit: true };
+}
+
+function cached(source: string, name: string): string {
+  const folder = process.env[CACHE_VARIABLE];
+  if (folder === undefined) return instrumented(source, name);
+  const path = join(folder, createHash('sha256').update(source).update(name).digest('hex'));
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    const made = instrumented(source, name);
+    // In place whole, since the other process reads it at the same time.
+    writeFileSync(`${path}.${process.pid}`, made);
+    renameSync(`${path}.${process.pid}`, path);
+    return made;
+  }
 }
 
 /** Lines stay where they were, so that source maps still fit. */

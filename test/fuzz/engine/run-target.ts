@@ -17,6 +17,8 @@ export interface Stats {
   readonly target: string;
   readonly inputs: number;
   readonly ms: number;
+  /** Milliseconds of processor time, which other programs on the machine do not lengthen. */
+  readonly cpuMs: number;
   /** The slowest input, in milliseconds. */
   readonly slowest: number;
   /** Places of the project's code that were passed; 0 where nobody counted. */
@@ -90,6 +92,7 @@ export async function runTarget(target: Target, options: RunOptions): Promise<St
   };
 
   const began = performance.now();
+  const cpu = process.cpuUsage();
   try {
     for (const input of corpus) await runOne(-1, input);
     for (let i = 0; i < count && findings.size < MOST_FINDINGS; i++) {
@@ -106,6 +109,7 @@ export async function runTarget(target: Target, options: RunOptions): Promise<St
       target: target.name,
       inputs: count,
       ms: performance.now() - began,
+      cpuMs: cpuSince(cpu),
       slowest,
       places: coverage?.places ?? 0,
       kept: coverage === undefined ? corpus : fewest(kept),
@@ -165,6 +169,11 @@ function kindOf(text: string): string {
   const [first = '', ...rest] = text.split('\n');
   const frame = rest.find((line) => /\/(src|dataplane)\//.test(line)) ?? '';
   return `${first.slice(0, 80).replace(/[0-9a-f]{6,}|\d+|'[^']*'|"[^"]*"/g, '')} ${frame.trim()}`;
+}
+
+function cpuSince(before: NodeJS.CpuUsage): number {
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1_000;
 }
 
 let collect: (() => void) | undefined;

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Job, Told, ToldFinding } from './child.js';
 import type { Finding, Stats } from './run-target.js';
+import { CACHE_VARIABLE } from './shared.js';
 
 /** What became of a target. */
 export interface Outcome extends Stats {
@@ -14,15 +15,22 @@ export interface Outcome extends Stats {
 
 /** An input that is not through after this long hangs. */
 const HANGS = 20_000;
+/** Loading and counting all modules of a whole overlay takes seconds by itself. */
+const STARTS = 180_000;
 const LOOK = 1_000;
 const HEAP_MIB = 1_536;
 
 const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 const running = new Set<ChildProcess>();
 
-/** Ends what still runs. */
+let cache: string | undefined;
+const cacheFolder = (): string => (cache ??= mkdtempSync(join(tmpdir(), 'vpnd-fuzz-modules-')));
+
+/** Ends what still runs, and removes what was kept for it. */
 export function endAll(): void {
   for (const child of running) child.kill('SIGKILL');
+  if (cache !== undefined) rmSync(cache, { recursive: true, force: true });
+  cache = undefined;
 }
 
 export interface Wanted {
@@ -39,6 +47,7 @@ export async function supervise(wanted: Wanted): Promise<Outcome> {
     target: wanted.target,
     inputs: 0,
     ms: 0,
+    cpuMs: 0,
     slowest: 0,
     places: 0,
     growth: 0,
@@ -67,6 +76,7 @@ export async function supervise(wanted: Wanted): Promise<Outcome> {
         total.growth = Math.max(total.growth, stats.growth);
         total.slowest = Math.max(total.slowest, stats.slowest);
         total.ms += stats.ms;
+        total.cpuMs += stats.cpuMs;
         total.rss = Math.max(total.rss, rss);
         total.inputs = from + stats.inputs;
         return total;
@@ -88,6 +98,7 @@ function runChild(job: Job): Promise<End> {
   const child = fork(here('./child.js'), [], {
     execArgv: ['--stack-trace-limit=6', `--max-old-space-size=${HEAP_MIB}`, '--import', here('./register.js')],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    env: { ...process.env, [CACHE_VARIABLE]: cacheFolder() },
   });
   running.add(child);
   let said = '';
@@ -101,8 +112,8 @@ function runChild(job: Job): Promise<End> {
     const look = setInterval(() => {
       const head = headOf(job.current);
       if (head !== progress.head) progress = { head, at: performance.now() };
-      else if (performance.now() - progress.at > HANGS && told === undefined) {
-        told = { kind: 'broken', why: `no end within ${HANGS / 1_000} s` };
+      else if (performance.now() - progress.at > (head === '' ? STARTS : HANGS) && told === undefined) {
+        told = { kind: 'broken', why: head === '' ? 'it does not start' : `no end within ${HANGS / 1_000} s` };
         child.kill('SIGKILL');
       }
     }, LOOK);

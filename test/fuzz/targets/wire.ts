@@ -70,6 +70,16 @@ export const control: Target = {
   },
 };
 
+/** Requests of every call, as they travel. */
+export function unaryRequests(seed: number, each: number): ReadonlyMap<UnaryName, readonly Uint8Array[]> {
+  return new Map(
+    (Object.keys(UNARY_MESSAGES) as UnaryName[]).map((name) => {
+      const drawn = fc.sample(UNARY_MESSAGES[name][0] as fc.Arbitrary<never>, { numRuns: each, seed });
+      return [name, drawn.map((request) => UNARY[name].request.encode(request))];
+    }),
+  );
+}
+
 const NAMES = Object.keys(UNARY_MESSAGES) as UnaryName[];
 interface AnyCall {
   readonly codec: MessageCodec<unknown>;
