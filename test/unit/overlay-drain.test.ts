@@ -50,7 +50,7 @@ for (const [client, exit] of [
     });
     const clients = world.of('client').map((one) => one.name);
     for (const name of clients) await world.up(name);
-    const traffic = clients.map((name, i) => world.traffic(name, [100, 50, 1][i % 3]));
+    const traffic = clients.map((name, i) => world.traffic(name, [50, 10, 1][i % 3]));
     await world.advance(seconds(10));
     const leaving = (await supervisor(world, 'c0')) ?? '';
     const steps = await world.clock.run(draining(world, leaving));

@@ -46,7 +46,7 @@ for (const { client, exit, lets } of PAIRS) {
     );
     await world.advance(SOON + seconds(4));
     for (const name of ['c0', 'c1', 'c2', 'c3']) t.equal(isDirect(world, name), lets !== 'no', name);
-    await world.advance(seconds(60));
+    await world.advance(seconds(10));
     for (const { sent, lost } of traffic) t.equal(lost, 0, `of ${sent}`);
     t.same(violations(world.all()), []);
   });
@@ -58,7 +58,7 @@ for (const { client, exit, lets } of PAIRS) {
     const traffic = world.traffic('c0', 100);
     await world.advance(SOON);
     t.equal(isDirect(world), lets === 'knocks');
-    await world.advance(seconds(12));
+    await world.advance(seconds(4));
     t.equal(traffic.lost, 0, `of ${traffic.sent}`);
     t.ok(traffic.longestGap() <= 60, `longest gap ${traffic.longestGap()} ms`);
     traffic.stop();
@@ -105,7 +105,6 @@ t.test('who asks for the direct path by hand need not wait for a quiet moment', 
 
 for (const [client, exit] of [
   ['random', 'random'],
-  ['random', 'none'],
   ['port-preserving', 'port-preserving'],
 ] as const) {
   t.test(`${client} and ${exit}: sessions that come by rotation and failover lose nothing either`, async (t) => {
@@ -113,10 +112,10 @@ for (const [client, exit] of [
       exits: ['eu', 'ap', 'eu'].map((region) => ({ region, nat: exit })),
       clients: [{ region: 'us', nat: client, standby: true }],
     });
-    const traffic = world.traffic('c0', 100);
+    const traffic = world.traffic('c0', 50);
     for (let n = 0; n < 2; n++) {
       await world.rotate('c0');
-      await world.advance(seconds(15));
+      await world.advance(seconds(10));
     }
     t.equal(traffic.lost, 0, 'by rotation');
     await standbyReady(world);
@@ -124,7 +123,7 @@ for (const [client, exit] of [
     await world.advance(seconds(4));
     const failed = traffic.lost;
     t.ok(failed > 0);
-    await world.advance(seconds(40));
+    await world.advance(seconds(20));
     t.equal(traffic.lost, failed, 'by failover, and with the standby after it');
     traffic.stop();
     await world.down('c0');

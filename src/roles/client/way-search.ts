@@ -21,6 +21,8 @@ const KNOCK_AGAIN: Millis = ms(500);
 const AFTER_PACKET: Millis = ms(400);
 const NOT_LATER_THAN: Millis = ms(600);
 const NOBODY_FOR: Millis = ms(1_500);
+/** Packets a second, both ways: of what sends more than that, a pause is a hitch. */
+const SELDOM = 6;
 /** How long packets go the other way: WireGuard has sent a probe by then. */
 const GLIMPSE: Millis = ms(20);
 /** A probe may be lost on a way that is open. */
@@ -189,40 +191,53 @@ export class WaySearch {
 
 /** Moments in which nobody uses a device. */
 class Quiet {
-  #seen: DeviceTraffic | undefined;
+  readonly #began: number;
+  #seen: DeviceTraffic;
   #since: number;
   /** Whether there was a packet then; otherwise nothing is known of what was before. */
   #afterPacket = false;
+  /** Since it began, those of our own making left out. */
+  #packets = 0;
 
   constructor(
     private readonly clock: Clock,
     private readonly traffic: () => DeviceTraffic | undefined,
     already: Millis,
   ) {
-    this.#seen = traffic();
-    this.#since = clock.monotonic() - already;
+    this.#seen = this.#read();
+    this.#began = clock.monotonic();
+    this.#since = this.#began - already;
   }
 
   isNow(): boolean {
-    const now = this.traffic();
-    if (now?.rxPackets !== this.#seen?.rxPackets || now?.txPackets !== this.#seen?.txPackets) {
+    const now = this.#read();
+    const at = this.clock.monotonic();
+    const packets = now.rxPackets - this.#seen.rxPackets + now.txPackets - this.#seen.txPackets;
+    if (packets !== 0) {
       this.#seen = now;
-      this.#since = this.clock.monotonic();
+      this.#since = at;
       this.#afterPacket = true;
+      this.#packets += packets;
     }
-    const lasts = this.clock.monotonic() - this.#since;
-    return lasts >= NOBODY_FOR || (this.#afterPacket && lasts >= AFTER_PACKET && lasts < NOT_LATER_THAN);
+    const lasts = at - this.#since;
+    const seldom = this.#packets <= (SELDOM * (at - this.#began)) / 1_000;
+    const soonAfter = this.#afterPacket && seldom && lasts >= AFTER_PACKET && lasts < NOT_LATER_THAN;
+    return soonAfter || lasts >= NOBODY_FOR;
   }
 
   /** What was counted since the last look was of our own making. */
   own(): void {
-    this.#seen = this.traffic();
+    this.#seen = this.#read();
   }
 
-  /** Nothing is known of before. */
+  /** Nothing is known of what was before. */
   restart(): void {
     this.own();
     this.#since = this.clock.monotonic();
     this.#afterPacket = false;
+  }
+
+  #read(): DeviceTraffic {
+    return this.traffic() ?? { rxPackets: 0, txPackets: 0 };
   }
 }
