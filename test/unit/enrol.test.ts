@@ -209,7 +209,7 @@ t.test('every address of base is tried while it cannot be reached, and no other 
   const first = scene();
   first.down.add('one.example');
   await first.join();
-  t.same(first.asked, ['ca one.example', 'ca two.example', 'registerPeer two.example']);
+  t.same(first.asked, ['ca one.example', 'ca two.example', 'registerPeer two.example', 'fetchAnchors two.example']);
 
   const none = scene();
   none.down.add('one.example').add('two.example');
