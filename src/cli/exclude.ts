@@ -23,7 +23,7 @@ export function excludeCommand(program: Command, io: Io, outcome: { status: Exit
     .argument('<program...>', 'program and its arguments, behind --')
     .addHelpText(
       'after',
-      '\nExamples:\n  sudo vpnd exclude -- steam\n  sudo vpnd exclude --user backup -- rsync -a /srv host:/srv',
+      '\nExamples:\n  vpnd exclude --user backup -- rsync -a /srv host:/srv\n  sudo vpnd exclude -- steam',
     )
     .passThroughOptions()
     .action(async (argv: readonly string[], options: { readonly user?: string }) => {
@@ -40,7 +40,7 @@ export function excludeCommand(program: Command, io: Io, outcome: { status: Exit
       const group = await enterExcludedGroup();
       let child: ChildProcess;
       try {
-        child = start(name, args, account, io);
+        child = startAs(name, args, account, io);
       } finally {
         // The program is in it by now, and with it what it will start.
         group.leave();
@@ -50,7 +50,8 @@ export function excludeCommand(program: Command, io: Io, outcome: { status: Exit
     });
 }
 
-async function accountOf(user: string | undefined, { env }: Io): Promise<Account | undefined> {
+/** Whom a program of root's is to be run as; undefined for root itself. */
+export async function accountOf(user: string | undefined, { env }: Io): Promise<Account | undefined> {
   const wanted = user ?? env.SUDO_UID;
   if (wanted === undefined) return undefined;
   const found = await systemAccounts.find(wanted);
@@ -58,7 +59,8 @@ async function accountOf(user: string | undefined, { env }: Io): Promise<Account
   return found;
 }
 
-function start(name: string, args: readonly string[], account: Account | undefined, { env }: Io): ChildProcess {
+/** Starts a program as that user, with this process's terminal and environment. */
+export function startAs(name: string, args: readonly string[], account: Account | undefined, { env }: Pick<Io, 'env'>): ChildProcess {
   if (account === undefined || account.uid === 0) return spawn(name, args, { env, stdio: 'inherit' });
   const setpriv = findProgram('setpriv');
   if (setpriv === undefined) {
@@ -71,8 +73,8 @@ function start(name: string, args: readonly string[], account: Account | undefin
   return spawn(setpriv, [...become, name, ...args], { env: own, stdio: 'inherit' });
 }
 
-/** Its exit status; signals that this process gets are its. */
-function ended(child: ChildProcess): Promise<number> {
+/** A child's exit status; signals that this process gets are its. */
+export function ended(child: ChildProcess): Promise<number> {
   const pass = (signal: NodeJS.Signals) => {
     child.kill(signal);
   };

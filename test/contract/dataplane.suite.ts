@@ -3,6 +3,7 @@ import type { DataPlane } from '../../src/core/ports/dataplane.js';
 import {
   type DeviceTraffic,
   type InterfaceName,
+  TUNNEL_MARK,
   type TunnelUse,
   type Unit,
   type UnitId,
@@ -16,6 +17,7 @@ import {
   fullTunnel,
   ip,
   keyPair,
+  killSwitch,
   name,
   peer,
   port,
@@ -42,10 +44,15 @@ const ALL: readonly Unit[] = [
     limits: { newPerSession: 20, newInAll: 50, openPerSession: 100 },
   }),
   shaper('wg-a', { sessionRate: 2_000_000 }),
-  device('wg-b', { privateKey: keyPair(4).privateKey, addresses: cidrs('10.200.0.2/32', 'fd7a:7670:6e64::2/128') }),
+  device('wg-b', {
+    privateKey: keyPair(4).privateKey,
+    addresses: cidrs('10.200.0.2/32', 'fd7a:7670:6e64::2/128'),
+    mark: TUNNEL_MARK,
+  }),
   peer('wg-b', 5, { allowedIps: cidrs('0.0.0.0/0', '::/0'), endpoint: at('198.51.100.1', 40_001), keepalive: 25 }),
   fullTunnel('wg-b', { pin: PIN }),
   fullTunnel('wg-a', { use: 'dead', table: 51_830, sources: [ip('10.200.0.9')], ipv6: 'block' }),
+  killSwitch({ devices: [name('wg-b')], exclude: cidrs('203.0.113.0/24', '192.0.2.7/32', '2001:db8:5::/48') }),
   relay(40_001),
   relay(40_002, { next: { kind: 'pair', port: port(40_003) } }),
   relay(40_003, { vouched: [ip('198.51.100.10'), ip('198.51.100.11')], next: { kind: 'pair', port: port(40_002) } }),
@@ -176,6 +183,22 @@ export function dataPlaneContract<P extends DataPlane>(t: Test, subject: Subject
     }
   });
 
+  t.test('a kill switch follows its endpoints, stands without tunnels, and goes without a trace', async (t) => {
+    const plane = await open(t);
+    const held = killSwitch();
+    await plane.apply({ put: [held] });
+    t.same(await plane.reconcile([held]), { repaired: [], removed: [] });
+    const moved = killSwitch({ endpoints: [at('198.51.100.2', 40_007), at('2001:db8::2', 40_007)] });
+    await plane.apply({ put: [moved] });
+    t.same(await plane.reconcile([moved]), { repaired: [], removed: [] });
+    const open_ = { ...moved, lan: true, exclude: cidrs('203.0.113.0/24') };
+    await plane.apply({ put: [open_] });
+    t.same(await plane.reconcile([open_]), { repaired: [], removed: [] });
+    t.same((await plane.reconcile([moved])).repaired, ['kill-switch/client']);
+    await plane.apply({ remove: ['kill-switch/client' as UnitId] });
+    t.same(await plane.inventory(), []);
+  });
+
   t.test('tunnels change their use, all of them at once if need be', async (t) => {
     const plane = await open(t);
     const devices = [device('wg-a'), device('wg-b', { privateKey: keyPair(4).privateKey, addresses: [] })];
@@ -251,6 +274,8 @@ export function dataPlaneContract<P extends DataPlane>(t: Test, subject: Subject
       egress('wg-none'),
       fullTunnel('wg-none'),
       fullTunnel('wg-a', { table: 254 }),
+      killSwitch({ exclude: cidrs('0.0.0.0/0') }),
+      killSwitch({ endpoints: [at('not an address', 1)] }),
       fullTunnel('wg-a', { pin: { from: PIN.from, to: at('2001:db8::1', 1) } }),
       fullTunnel('wg-a', { pin: { from: PIN.from, to: PIN.from } }),
       fullTunnel('wg-a', { pin: { from: PIN.from, to: at('127.0.0.1', 53) } }),

@@ -52,6 +52,8 @@ t.test('every command explains itself, with examples', async (t) => {
     ['events'],
     ['rotate'],
     ['path'],
+    ['lockdown'],
+    ['exclude'],
     ['supernode', 'drain'],
     ['token', 'create'],
     ['token', 'list'],
@@ -193,6 +195,25 @@ t.test('up waits for traffic and tells the way it takes', async (t) => {
   t.equal(failed.status, 1);
   t.match(failed.err, oneLine);
   t.notMatch(failed.err, stack);
+});
+
+t.test('who is locked in is told how to get out', async (t) => {
+  const asked: boolean[] = [];
+  const socket = await daemon({
+    status: async () => ({}),
+    down: async () => ({ wasUp: true, releasedEverywhere: true, lockedDown: true }),
+    setLockdown: async (on) => {
+      asked.push(on);
+      return {};
+    },
+  });
+  const cli = (...words: readonly string[]) => vpnd([...words, '--socket', socket]);
+  t.match(await cli('down'), { status: 0, out: /^down\nlockdown is on: nothing leaves.*vpnd lockdown off/ });
+  t.match(await cli('lockdown', 'on'), { status: 0, out: /to let everything out again: vpnd lockdown off/ });
+  t.match(await cli('lockdown', 'off'), { status: 0, out: /^lockdown is off/ });
+  t.same(asked, [true, false]);
+  const nobody = await vpnd(['lockdown', 'on', '--state-dir', '/nowhere']);
+  t.match(nobody, { status: 1, err: /vpnd client --lockdown/ });
 });
 
 t.test('up gives up after its timeout', async (t) => {
