@@ -80,7 +80,7 @@ type Rank = readonly [overAvoided: number, notDirect: number, score: number, id:
 
 function rankOf({ exit, path, score }: RankedExit, wish: RankedWish, context: RankingContext): Rank {
   const notDirect = wish.privacy === 'direct' && path !== 'direct' ? 1 : 0;
-  return [isOverAvoided(exit, path, wish, context) ? 1 : 0, notDirect, score, exit.id, exit.supernode];
+  return [overAvoided(exit, path, wish, context), notDirect, score, exit.id, exit.supernode];
 }
 
 function compare(a: Rank, b: Rank): number {
@@ -97,9 +97,15 @@ function firsts<T extends { readonly exit: ExitCandidate }>(list: readonly T[]):
   return list.filter(({ exit: { id } }) => !seen.has(id) && seen.add(id));
 }
 
-/** Of a path only the exit's supernode can be avoided: the client's own is the one that was asked. */
-const isOverAvoided = (exit: ExitCandidate, path: Path, wish: RankedWish, context: RankingContext): boolean =>
-  path !== 'direct' && exit.supernode !== context.self && (wish.avoidSupernodes ?? []).includes(exit.supernode);
+/**
+ * 0 where nothing on the path was to be avoided; the more, the earlier it was named. Of a path only the exit's supernode
+ * can be avoided: the client's own is the one that was asked.
+ */
+function overAvoided(exit: ExitCandidate, path: Path, { avoidSupernodes = [] }: RankedWish, context: RankingContext) {
+  if (path === 'direct' || exit.supernode === context.self) return 0;
+  const place = avoidSupernodes.indexOf(exit.supernode);
+  return place < 0 ? 0 : avoidSupernodes.length - place;
+}
 
 function unfit(exit: ExitCandidate, wish: RankedWish, context: RankingContext): string | undefined {
   const { load } = exit;
@@ -164,7 +170,7 @@ function weigh(
   ];
   if (exit.maxMbps > 0) reasons.push(`lends ${exit.maxMbps} Mbit/s`);
   if (exit.egress) reasons.push('egress of a supernode');
-  if (isOverAvoided(exit, path, wish, context)) reasons.push('over a supernode that was to be avoided: no other way');
+  if (overAvoided(exit, path, wish, context) > 0) reasons.push('over a supernode that was to be avoided: no other way');
   return { ranked: { exit, path, score, reasons }, latency };
 }
 

@@ -27,7 +27,7 @@ export interface ExitRequest extends ExitWish {
   readonly standby: boolean;
   /** Exits that will not do. */
   readonly avoidExits: readonly PeerId[];
-  /** Supernodes to be kept off the path where another way exists. */
+  /** Supernodes to be kept off the path where another way exists; the first one above all. */
   readonly avoidSupernodes: readonly PeerId[];
 }
 

@@ -125,6 +125,12 @@ t.test(
         ?.reasons.join(),
       /was to be avoided/,
     );
+    t.same(
+      order({ avoidSupernodes: [C, B] }),
+      ['own', 'near', 'far'],
+      'where all are to be avoided, the first one most',
+    );
+    t.same(order({ avoidSupernodes: [B, C] }), ['own', 'far', 'near']);
     t.same(order({ avoidSupernodes: [A] }), ['near', 'own', 'far'], 'the one that is asked cannot be avoided');
     const open = exit('open', { publicEndpoint: at('203.0.113.9'), latency: ms(400) });
     const straight = rankExits([near, open], { ...wish(), avoidSupernodes: [B] }, context).ranked[0];
