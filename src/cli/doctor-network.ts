@@ -12,10 +12,14 @@ import { fail, ok, skip } from './doctor-report.js';
 
 const PATIENCE: Millis = seconds(4);
 
-/** The checks that need the supernode (or base) this machine is to reach; undefined target skips them. */
-export function networkChecks(target: HostPort | undefined, probePort: Port | undefined): readonly Check[] {
+/** The checks that need the supernode (or base) this machine is to reach; undefined target skips them, and `why` says why. */
+export function networkChecks(
+  target: HostPort | undefined,
+  probePort: Port | undefined,
+  why = 'no supernode is known: give --supernode HOST:PORT',
+): readonly Check[] {
   const name = target === undefined ? '' : formatHostPort(target);
-  const none = skip('no supernode is known: give --supernode HOST:PORT');
+  const none = skip(why);
   // Everything after DNS goes to one address, so that a name with a dead second address does not confuse.
   let address: IpAddress | undefined;
   return [

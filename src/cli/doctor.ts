@@ -47,7 +47,10 @@ export function doctorCommand(program: Command, io: Io, outcome: { status: ExitS
       const probePort = base ? undefined : options.probePort === undefined ? published : named;
       const findings: Finding[] = [];
       const healthy = await runChecks(
-        [...machineChecks(role, daemon?.clockOffset), ...networkChecks(target, probePort)],
+        [
+          ...machineChecks(role, daemon?.clockOffset),
+          ...(daemon?.held ? networkChecks(undefined, undefined, HELD) : networkChecks(target, probePort)),
+        ],
         (finding) => {
           findings.push(finding);
           if (!options.json) io.out(`${findingLine(finding)}\n`);
@@ -57,6 +60,9 @@ export function doctorCommand(program: Command, io: Io, outcome: { status: ExitS
       if (!healthy) outcome.status = 1;
     });
 }
+
+const HELD =
+  'the kill switch lets nobody but the client itself ask: `upstream` in `vpnd status` says what it reaches; else vpnd down (and vpnd lockdown off) first';
 
 const ROLE_OF: Partial<Record<WireRole, Role>> = {
   [WireRole.BASE]: 'base',
@@ -68,6 +74,8 @@ const ROLE_OF: Partial<Record<WireRole, Role>> = {
 interface DaemonView {
   readonly role: Role | undefined;
   readonly supernode: { readonly address: HostPort; readonly probePort: Port | undefined } | undefined;
+  /** Its kill switch is on. */
+  readonly held: boolean;
   /** The supervisor's clock less this machine's. */
   readonly clockOffset: Millis | undefined;
 }
@@ -86,6 +94,7 @@ async function runningDaemon(options: DoctorOptions, io: Io): Promise<DaemonView
       supernode: address.ok
         ? { address: address.value, probePort: probePort.ok ? probePort.value : undefined }
         : undefined,
+      held: status.facts.kill_switch?.startsWith('on') === true,
       clockOffset: status.upstream?.clockOffsetMs === undefined ? undefined : ms(Number(status.upstream.clockOffsetMs)),
     };
   } catch (thrown) {
