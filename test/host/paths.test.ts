@@ -76,6 +76,10 @@ t.test('what operators look at', async (t) => {
   });
 
   await t.test('vpnd doctor finds everything in order, and says what is not', async (t) => {
+    const held = await overlay.client.cli('doctor');
+    t.equal(held.code, 0, held.stdout);
+    t.match(held.stdout, /tcp.*kill switch/i, 'while a tunnel is wanted nobody but the client itself may ask');
+    await overlay.client.cli('down');
     const well = await overlay.client.cli('doctor');
     t.equal(well.code, 0, well.stdout);
     t.notMatch(well.stdout, /FAIL/);
