@@ -7,7 +7,7 @@
 import { describeMachine } from './lib/machine.js';
 import { Bed } from './recovery/bed.js';
 import { baseAway, supernodeRestarted } from './recovery/control-plane.js';
-import { drained } from './recovery/drain.js';
+import { drained, drainedAuto } from './recovery/drain.js';
 import type { BedEvent, RecoveryEvent, Sample } from './recovery/event.js';
 import {
   addressChange,
@@ -36,6 +36,7 @@ const EVENTS: readonly RecoveryEvent[] = [
   supernodeRestarted,
   baseAway,
   drained,
+  drainedAuto,
   ...natRebinding,
   ...addressChange,
 ];

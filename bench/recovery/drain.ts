@@ -1,4 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
+import type { NatKind } from '../../chaos/lab/index.js';
 import { Fleet, type OverlayNode, PacketTrain, type PeerSpec, Pings } from '../../chaos/overlay/index.js';
 import { Privacy } from '../../src/gen/vpnd/v1/types_pb.js';
 import { noneLost, noSessionLost, type OwnEvent, type Sample } from './event.js';
@@ -13,15 +14,15 @@ const REQUEST_LIMIT_MS = 60_000;
 const DRAIN_LIMIT_MS = 90_000;
 
 /**
- * Fifty sessions, over two relays each, all granted by one supernode, which is then drained while packets flow in every
- * one of them. Afterwards it ends, and whoever is left goes to the other one: the next run drains that.
+ * Fifty sessions, all granted by one supernode, which is then drained while packets flow in every one of them.
+ * Afterwards it ends, and whoever is left goes to the other one: the next run drains that.
  */
-export const drained: OwnEvent = {
-  name: 'supernode-drained',
-  title: `supernode drained with ${CLIENTS} sessions`,
+const drainedWith = (name: string, title: string, crowd: Crowd): OwnEvent => ({
+  name,
+  title,
   limits: [noneLost, noSessionLost],
   async all(runs, tell) {
-    const fleet = await crowd(tell);
+    const fleet = await assemble(crowd, tell);
     try {
       const samples: Sample[] = [];
       let [from, to] = [fleet.node('a'), fleet.node('d')];
@@ -36,12 +37,31 @@ export const drained: OwnEvent = {
       await fleet.close();
     }
   },
-};
+});
 
-async function crowd(tell: (text: string) => void): Promise<Fleet> {
+interface Crowd {
+  readonly privacy: Privacy;
+  /** What their homes are behind, one after the other. */
+  readonly nats: readonly NatKind[];
+}
+
+/** Over two relays each. */
+export const drained = drainedWith('supernode-drained', `supernode drained with ${CLIENTS} sessions`, {
+  privacy: Privacy.PRIVATE,
+  nats: ['port-preserving'],
+});
+
+/** Each new session tries to go direct, every other one in vain. */
+export const drainedAuto = drainedWith('drained-auto', `the same, going direct where they can: half of them`, {
+  privacy: Privacy.AUTO,
+  nats: ['port-preserving', 'random'],
+});
+
+async function assemble({ privacy, nats }: Crowd, tell: (text: string) => void): Promise<Fleet> {
   const clients = Array.from({ length: CLIENTS }, (_, i): PeerSpec => {
     const first = i - (i % PER_HOME);
-    return { name: `c${i}`, region: 'eu', ...(i === first ? {} : { with: `c${first}` }) };
+    const nat = nats[(first / PER_HOME) % nats.length] ?? 'port-preserving';
+    return { name: `c${i}`, region: 'eu', ...(i === first ? { nat } : { with: `c${first}` }) };
   });
   const fleet = await Fleet.build({
     lab: { name: 'drain' },
@@ -66,9 +86,7 @@ async function crowd(tell: (text: string) => void): Promise<Fleet> {
     const worker = async () => {
       for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
         await fleet.join(name);
-        await fleet
-          .node(name)
-          .api.up({ region: 'us', privacy: Privacy.PRIVATE }, AbortSignal.timeout(REQUEST_LIMIT_MS));
+        await fleet.node(name).api.up({ region: 'us', privacy }, AbortSignal.timeout(REQUEST_LIMIT_MS));
       }
     };
     await Promise.all(Array.from({ length: UP_AT_ONCE }, worker));

@@ -46,7 +46,7 @@ export function keepEvents(
         recoveredMs:
           'from the begin of the event to the answer that ended the standstill after it, of over 250 ms; 0 where there was none',
         topology:
-          '3 supernodes, 4 exits, 2 clients, each peer behind a home router, in network namespaces; 50 clients and 2 exits for supernode-drained',
+          '3 supernodes, 4 exits, 2 clients, each peer behind a home router, in network namespaces; 50 clients and 2 exits for supernode-drained and drained-auto',
       },
       summary: { ...before.summary, [event.name]: summary },
       targets: [
