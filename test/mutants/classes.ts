@@ -38,7 +38,10 @@ export const CLASSES: Readonly<Record<number, { readonly name: string; readonly 
 export const ATTACKS_BY_NAME: Readonly<Record<Attack, { readonly name: string; readonly known: string }>> = {
   'port-shadow': { name: 'a client that takes a port of its exit’s router', known: 'CVE-2021-3773' },
   tunnelvision: { name: 'routes of a DHCP server that go round the tunnel', known: 'CVE-2024-3661' },
-  tunnelcrack: { name: 'a LAN that claims public addresses, exemptions too wide', known: 'CVE-2023-36672, CVE-2023-35838' },
+  tunnelcrack: {
+    name: 'a LAN that claims public addresses, exemptions too wide',
+    known: 'CVE-2023-36672, CVE-2023-35838',
+  },
   'open-reflector': { name: 'a relay that sends on what strangers send', known: '' },
   'tunnel-injection': { name: 'packets for the tunnel’s address from outside it', known: 'CVE-2019-14899' },
   'exit-lan': { name: 'the exit’s own network and metadata services', known: '' },

@@ -364,17 +364,12 @@ export const MEMBERS: readonly Mutant[] = [
   {
     name: '24-any-success-admits',
     class: 24,
-    mistake: 'a second AuthRequest is looked at while the first one is',
+    mistake: 'whose proof fails may send another one on the same stream',
     edits: [
       {
         file: 'src/transport/stream-manager.ts',
-        find: "this.#deny(connection, new VpndError('bad-message', 'AuthResponse comes before anything else'));",
-        put: "if (message.kind === 'auth-request') this.#authRequest(connection, message);",
-      },
-      {
-        file: 'src/transport/stream-manager.ts',
-        find: "    if (connection.state.kind !== 'admitting') return;\n",
-        put: '',
+        find: 'this.#deny(connection, errorOfRefusal(refusalOfThrown(thrown)));',
+        put: "if (connection.state.kind === 'admitting') connection.state = { kind: 'waiting' };",
       },
     ],
     caughtBy: { file: 'test/unit/stream-manager.test.ts', test: ['two AuthRequests at once do not combine'] },
