@@ -615,7 +615,8 @@ export class Connection {
 }
 
 const DONE: CommandDone = { offer: undefined };
-const PATH_LIMIT: Millis = seconds(5);
+/** A search for the direct path, a trial of it, and two streams before them. */
+const PATH_LIMIT: Millis = seconds(8);
 /** What a failover was due to is known by then: which exits and supernodes will do for the next standby. */
 const AFTER_CHANGE: Millis = seconds(1);
 /** After a change of networks: a stream has to come up, an address to be vouched for, a relay to be set up again. */

@@ -14,6 +14,8 @@ export type Tried =
   | { readonly kind: 'direct' }
   /** Tried: no packet came through. Everything is as it was. */
   | { readonly kind: 'no-direct'; readonly client: IpAddress; readonly exit: IpAddress }
+  /** The client could not find out, as its tunnel was in use. Everything is as it was. */
+  | { readonly kind: 'busy' }
   /** Nothing was moved. */
   | { readonly kind: 'not-now'; readonly code: ErrorCode | 'not-tried' }
   /** A node on the way knows of no such thing. */
@@ -60,8 +62,7 @@ export class FrontMoves {
       const stayed = code === 'no-direct' || code === 'not-supported';
       // The client has set everything back by itself, so that only the exit is to be told.
       if (!stayed || !(await this.#exitBack(moving))) return this.#unsure(moving);
-      // The client could not find out, as its tunnel was in use.
-      if (code === 'no-direct' && retryable) return { kind: 'not-now', code };
+      if (code === 'no-direct' && retryable) return { kind: 'busy' };
       return code === 'not-supported' ? { kind: 'never' } : { kind: 'no-direct', client: client.ip, exit: exit.ip };
     }
     const since = this.deps.clock.now();

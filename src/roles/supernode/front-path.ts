@@ -13,7 +13,8 @@ import type { FrontMoves, Tried } from './front-moves.js';
 const FIRST_TRY: Millis = seconds(1);
 /** So that the clients of a restarted supernode do not all move at once. */
 const SPREAD: Millis = ms(500);
-const AT_ONCE = 3;
+/** Each takes seconds where it has to wait for a quiet moment. */
+const AT_ONCE = 6;
 /** After going back for the client's or the exit's sake: their new addresses are vouched for by then. */
 const NEXT_TRY: Millis = seconds(5);
 /** The relays' state goes when it was not used for so long. */
@@ -27,6 +28,8 @@ const FAILED_FOR: Readonly<Record<FrontSession['privacy'], Millis>> = {
   private: minutes(30),
 };
 const RETRY: Backoff = { first: seconds(5), factor: 3, max: minutes(10) };
+/** A tunnel that was too busy to find out. */
+const BUSY: Backoff = { first: seconds(10), factor: 3, max: minutes(30) };
 const RETURN: Backoff = { first: seconds(1), factor: 2, max: seconds(15) };
 /** Pairs remembered at most; the oldest are forgotten. */
 const MEMORY = 10_000;
@@ -193,6 +196,9 @@ export class PathKeeper {
         break;
       case 'not-now':
         this.#retry(session, RETRY);
+        break;
+      case 'busy':
+        this.#retry(session, BUSY);
         break;
       case 'never':
         this.#never.add(session);
