@@ -5,6 +5,9 @@ import { DHCP_SERVERS, LAN_DISCOVERY_IPV4, LAN_DISCOVERY_IPV6, LAN_IPV4, LAN_IPV
 /** Of packets that programs outside the tunnels send (`vpnd exclude`). */
 export const EXCLUDED_MARK = 0x76706e02;
 
+/** Of names that a program of `vpnd portal` asks the network's own resolver, while it may (portal-text.ts). */
+export const PORTAL_NAMES_MARK = 0x76706e03;
+
 /** Behind every other table that rewrites, marks or redirects: what is judged is what would leave. */
 const LAST = 300;
 
@@ -81,6 +84,7 @@ function passRules({ devices, lan, exclude, uid }: KillSwitchRules): readonly st
     'udp sport 546 udp dport 547 ip6 daddr { fe80::/10, ff02::1:2 } accept',
     'icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept',
     'icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } ip6 daddr ff02::/16 accept',
+    `meta mark ${PORTAL_NAMES_MARK} accept`,
     `meta l4proto { tcp, udp } th dport ${NAME_PORTS} return`,
     `meta mark ${EXCLUDED_MARK} accept`,
     ...to(exclude),

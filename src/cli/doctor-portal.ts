@@ -9,6 +9,6 @@ export async function checkPortal(at: IpAddress, names: readonly string[], place
   if (found === undefined) return ok('this network asks for no log-in page');
   return fail(
     `this network asks for a log-in page first${found.url === undefined ? '' : ` (${plain(found.url).slice(0, 120)})`}`,
-    'log in with a browser; where a tunnel holds all traffic, after vpnd down',
+    'log in with a browser; where all traffic is held, with one that sudo vpnd portal starts',
   );
 }

@@ -16,6 +16,7 @@ import { keysCommand } from './keys.js';
 import { lockdownCommand } from './lockdown.js';
 import { membersCommand } from './members.js';
 import { pathCommand } from './path.js';
+import { portalCommand } from './portal.js';
 import { banCommands, revokeCommands } from './revoke.js';
 import { rotateCommand } from './rotate.js';
 import { statusCommand } from './status.js';
@@ -71,6 +72,7 @@ function build(io: Io, outcome: { status: ExitStatus }): Command {
   eventsCommand(program, io);
   rotateCommand(program, io);
   pathCommand(program, io);
+  portalCommand(program, io, outcome);
   exitsCommand(program, io);
   tokenCommand(program, io);
   auditCommand(program, io, outcome);

@@ -1,4 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
+import { openPortal } from '../../dataplane/portal.js';
 import type { DaemonConfig } from '../config/types.js';
 import { formatDuration } from '../config/values.js';
 import type { Log } from '../core/ports/log.js';
@@ -186,6 +187,7 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
     life.onStop('the watch over the networks', () => networkWatch.close());
     const dns = openDns(config, attempt.dnsHelper);
     life.onStop('the resolver', () => dns?.close());
+    const portal = config.role === 'client' && config.dataplane !== 'memory' ? openPortal() : undefined;
     const keys = {
       identity,
       wireguard: state.wireGuardKeys(),
@@ -199,7 +201,7 @@ async function start(config: DaemonConfig, log: Log, life: Lifecycle, io: Io, at
       },
       joinToken,
     };
-    role = await startForwardingRole(config, { ...shared, store, dataplane, networkWatch, dns }, keys);
+    role = await startForwardingRole(config, { ...shared, store, dataplane, networkWatch, dns, portal }, keys);
   }
   const stopRole = once(async () => {
     for (const line of await role.stop()) io.out(`${line}\n`);

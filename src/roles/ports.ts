@@ -10,6 +10,7 @@ import type { FindLoginPage } from '../core/ports/login-page.js';
 import type { Metrics } from '../core/ports/metrics.js';
 import type { Network } from '../core/ports/network.js';
 import type { NetworkWatch } from '../core/ports/network-watch.js';
+import type { Portal } from '../core/ports/portal.js';
 import type { Random } from '../core/ports/random.js';
 import type { Reach } from '../core/ports/reach.js';
 import type { Store } from '../core/ports/store.js';
@@ -42,6 +43,8 @@ export interface ForwardingPorts extends RolePorts {
   readonly udpSockets: UdpSockets;
   /** Undefined where nobody looks for log-in pages. */
   readonly findLoginPage?: FindLoginPage;
+  /** Undefined where nothing is to be let out for a log-in. */
+  readonly portal?: Portal | undefined;
   /** Undefined where this machine's resolver is not to be set. */
   readonly dns?: Dns | undefined;
   /** What the machine does at present; rates of its uplink. */

@@ -24,6 +24,7 @@ import {
   type RotateKeyResponse,
   type RotateRequestSchema,
   type SetPathRequestSchema,
+  type SetPortalResponse,
   type TokenSummary,
   type UnrevokeMemberRequestSchema,
   type UpRequestSchema,
@@ -48,6 +49,8 @@ export interface LocalApi {
   rotateKey(request: MessageInitShape<typeof RotateKeyRequestSchema>): Promise<RotateKeyResponse>;
   setPath(request: MessageInitShape<typeof SetPathRequestSchema>, signal: AbortSignal): Promise<NodeStatus>;
   setLockdown(on: boolean): Promise<NodeStatus>;
+  /** Milliseconds; 0 closes it. */
+  setPortal(forMs: number): Promise<SetPortalResponse>;
   /** Progress of a drain, until it is done; one goes on when the signal aborts, with nobody listening. */
   drain(
     request: MessageInitShape<typeof DrainRequestSchema>,
@@ -106,6 +109,7 @@ export function localClient(socket: string): LocalApi {
     rotate: (request, signal) => asVpnd(client.rotate(request, { signal })),
     setPath: (request, signal) => asVpnd(client.setPath(request, { signal })),
     setLockdown: (on) => asVpnd(client.setLockdown({ on }, soon)),
+    setPortal: (forMs) => asVpnd(client.setPortal({ forMs: BigInt(forMs) }, soon)),
     rotateKey: (request) => asVpnd(keys.rotateKey(request, soon)),
     drain: (request, signal) => following(supernode.drain(request, { signal }), signal),
     pause: (forMs) => asVpnd(exit.pause({ forMs: BigInt(forMs) }, soon)),

@@ -108,6 +108,8 @@ export function localRoutes(
         return answer('path', 'client', h.setPath?.bind(h), (setPath) => setPath(request, ended), ended);
       },
       setLockdown: ({ on }) => answer('lockdown', 'client', h.setLockdown?.bind(h), (setLockdown) => setLockdown(on)),
+      setPortal: ({ forMs }) =>
+        answer('portal', 'client', h.setPortal?.bind(h), (setPortal) => setPortal(Number(forMs))),
       listExits: (request) => answer('exits', 'client', h.listExits?.bind(h), (list) => list(request)),
     });
     router.service(LocalSupernode, {

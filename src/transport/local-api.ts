@@ -18,6 +18,7 @@ import type {
   RotateKeyResponseSchema,
   RotateRequest,
   SetPathRequest,
+  SetPortalResponseSchema,
   UnrevokeMemberRequest,
   UpRequest,
 } from '../gen/vpnd/v1/admin_pb.js';
@@ -40,6 +41,8 @@ export interface LocalHandlers {
   setPath?(request: SetPathRequest, signal: AbortSignal): Promise<MessageInitShape<typeof NodeStatusSchema>>;
   /** Answers when lockdown is in force, or over. */
   setLockdown?(on: boolean): Promise<MessageInitShape<typeof NodeStatusSchema>>;
+  /** Lets the programs of `vpnd portal` log in, for so many milliseconds; 0 closes it. */
+  setPortal?(forMs: number): Promise<MessageInitShape<typeof SetPortalResponseSchema>>;
   /** Has everybody go elsewhere. Who stops listening (the signal aborts) does not end the drain. */
   drain?(request: DrainRequest, signal: AbortSignal): AsyncIterable<MessageInitShape<typeof DrainProgressSchema>>;
   /** Has a key of this node replaced, with no session lost; answers when the new one is in use. */

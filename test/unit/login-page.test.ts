@@ -41,7 +41,7 @@ t.test('the doctor knows a network that wants a log-in first', async (t) => {
   t.match(await found(), {
     result: 'fail',
     text: /log-in page first \(http:\/\/hotel\.example\/login/,
-    todo: /vpnd down/,
+    todo: /vpnd portal/,
   });
   Object.assign(answer, { status: 511, location: undefined });
   t.match(await found(), { result: 'fail', text: /log-in page first$/ });

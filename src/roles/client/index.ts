@@ -4,7 +4,7 @@ import { Path as WirePath } from '../../gen/vpnd/v1/types_pb.js';
 import { parseIp } from '../../model/address.js';
 import type { ExitCandidate, SupernodeInfo } from '../../model/directory.js';
 import type { PeerId } from '../../model/ids.js';
-import { seconds } from '../../model/time.js';
+import { hours, ms, seconds } from '../../model/time.js';
 import { Changes } from '../common/changes.js';
 import { History } from '../common/history.js';
 import type { NodeKeys } from '../common/keys.js';
@@ -16,12 +16,15 @@ import { openCarrier } from './carrier.js';
 import { BaseReach } from './base-reach.js';
 import { Connection } from './connection.js';
 import { LoginWatch } from './login-watch.js';
+import { PortalKeeper } from './portal.js';
 import { clientStatus, exitSummaries } from './status.js';
 import { exitWishOf } from './wish.js';
 
 /** How long `vpnd exits` waits for a supernode before it says that none is reached. */
 const UPSTREAM_LIMIT = seconds(10);
 const ASK_LIMIT = seconds(10);
+/** Nobody takes an hour to log in. */
+const LONGEST_PORTAL = hours(1);
 
 /** A client: a stream to a supernode, another one for its standby, and its tunnels. */
 export async function startClient(config: ClientConfig, ports: ForwardingPorts, keys: NodeKeys): Promise<RunningRole> {
@@ -115,6 +118,18 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
     happened: (code, text, session) => history.record(code, text, session),
     changed: () => changes.notify(),
   });
+  const portal = new PortalKeeper({
+    clock,
+    log,
+    portal: ports.portal,
+    isHeld: () => connection.protection.isOn,
+    isUp: () => member.main().isUp(),
+    page: () => logins.url,
+    isInTheWay: () => logins.isInTheWay(),
+    happened: (code, text) => history.record(code, text),
+    changed: () => changes.notify(),
+  });
+  await portal.start();
   await connection.start();
   connection.leaveShutOut();
   retention.start();
@@ -132,7 +147,8 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
   const status = async () => {
     const found = await clientStatus(config, ports, member, connection);
     const more = [logins.problem, connection.dns.problem].filter((problem) => problem !== undefined);
-    return { ...found, problems: [...(found.problems ?? []), ...more] };
+    const facts = { ...found.facts, ...(portal.text === undefined ? {} : { portal: portal.text }) };
+    return { ...found, facts, problems: [...(found.problems ?? []), ...more] };
   };
   return {
     local: {
@@ -149,6 +165,11 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
       down: async () => {
         const { wasUp, releasedEverywhere } = await connection.down();
         return { wasUp, releasedEverywhere, lockedDown: connection.protection.lockdown };
+      },
+      setPortal: async (forMs) => {
+        if (forMs === 0) await portal.close('asked for by hand');
+        const open = forMs === 0 ? undefined : await portal.open(ms(Math.min(forMs, LONGEST_PORTAL)));
+        return { url: open?.url ?? '', resolvers: [...(open?.resolvers ?? [])], untilMs: BigInt(open?.until ?? 0) };
       },
       setLockdown: async (on) => {
         await connection.lockDown(on);
@@ -169,6 +190,7 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
     health: () => member.health(),
     stop: async () => {
       logins.stop();
+      await portal.stop();
       await connection.stop();
       await member.stop();
       await retention.stop();

@@ -1,5 +1,5 @@
 import type { Clock } from '../../core/ports/clock.js';
-import type { FindLoginPage } from '../../core/ports/login-page.js';
+import type { FindLoginPage, LoginPage } from '../../core/ports/login-page.js';
 import { parseIp } from '../../model/address.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 import type { EventCode } from '../../model/event.js';
@@ -27,6 +27,7 @@ const AGAIN: Millis = seconds(20);
 export class LoginWatch {
   #cancel: (() => void) | undefined;
   #problem: string | undefined;
+  #url: string | undefined;
   #stopped = false;
 
   constructor(private readonly deps: LoginWatchDeps) {}
@@ -36,6 +37,11 @@ export class LoginWatch {
     return this.#problem;
   }
 
+  /** Where it is, as far as it says. */
+  get url(): string | undefined {
+    return this.#url;
+  }
+
   /** Something about the stream changed. */
   look(): void {
     if (this.deps.find === undefined || this.#stopped) return;
@@ -43,6 +49,7 @@ export class LoginWatch {
       this.#cancel?.();
       this.#cancel = undefined;
       this.#problem = undefined;
+      this.#url = undefined;
     } else this.#cancel ??= this.deps.clock.after(FIRST, () => void this.#ask());
   }
 
@@ -51,22 +58,33 @@ export class LoginWatch {
     this.#cancel?.();
   }
 
-  async #ask(): Promise<void> {
-    const { find, clock, happened, changed } = this.deps;
+  /** Asks now; undefined where there is nobody to ask. Never rejects. */
+  async isInTheWay(): Promise<boolean | undefined> {
+    const ip = this.deps.supernodes()[0]?.relayIps[0];
+    return ip === undefined || this.deps.find === undefined ? undefined : (await this.#find()) !== undefined;
+  }
+
+  async #find(): Promise<LoginPage | undefined> {
     const [first] = this.deps.supernodes();
     const ip = first?.relayIps[0];
     const names = first?.addresses.map(({ host }) => host).filter((host) => !parseIp(host).ok) ?? [];
-    const page = ip === undefined ? undefined : await find?.(ip, [...names, ...(first?.relayIps ?? [])]);
+    return ip === undefined ? undefined : this.deps.find?.(ip, [...names, ...(first?.relayIps ?? [])]);
+  }
+
+  async #ask(): Promise<void> {
+    const { clock, happened, changed } = this.deps;
+    const page = await this.#find();
     if (this.#stopped || this.deps.isUp()) {
       this.#cancel = undefined;
       return;
     }
     this.#cancel = clock.after(AGAIN, () => void this.#ask());
+    this.#url = page?.url;
     const at = page?.url === undefined ? '' : ` (${page.url})`;
     const text =
       page === undefined
         ? undefined
-        : `this network asks for a log-in page first${at}: log in with a browser; where a tunnel holds all traffic, after vpnd down`;
+        : `this network asks for a log-in page first${at}: log in with a browser; where all traffic is held, with one that sudo vpnd portal starts`;
     if (text === this.#problem) return;
     this.#problem = text;
     if (text !== undefined) happened('portal', text);
