@@ -65,6 +65,8 @@ export type LinkInput =
   | { readonly kind: 'tick' }
   /** The machine slept: whatever was under way is dead, and waiting helps nobody. */
   | { readonly kind: 'woke' }
+  /** Nothing comes back on the connection although the supervisor is there: another one, to the same. */
+  | { readonly kind: 'stalled' }
   /** Look for the best supervisor again, at once (the network changed, the present one drains). */
   | { readonly kind: 'redial' }
   | { readonly kind: 'dialed' }
@@ -101,22 +103,11 @@ export function stepLink(state: LinkState, input: LinkInput, context: LinkContex
     case 'tick':
       return tick(state, context);
     case 'woke':
-      return again(
-        state,
-        new VpndError('closed', 'this machine was asleep', { retryable: true }),
-        context,
-        (route) => ({
-          ...route,
-          attempt: 0,
-        }),
-      );
+      return again(state, closed('this machine was asleep'), context, atOnce);
+    case 'stalled':
+      return again(state, closed('nothing came back on the connection'), context, atOnce);
     case 'redial':
-      return again(
-        state,
-        new VpndError('closed', 'looking for the best supervisor again', { retryable: true }),
-        context,
-        () => FRESH,
-      );
+      return again(state, closed('looking for the best supervisor again'), context, () => FRESH);
     case 'dialed':
       if (state.kind !== 'dialing') return [state, []];
       return [{ ...state, kind: 'authenticating', giveUpAt: ms(now + AUTHENTICATION_LIMIT) }, []];
@@ -209,6 +200,9 @@ function routeTo(target: string, { attempt, target: last, failures, tried }: Rou
   const before = tried.includes(target) ? [] : tried;
   return { attempt, target, failures: 0, tried: last === undefined || last === target ? before : [...before, last] };
 }
+
+const closed = (why: string): VpndError => new VpndError('closed', why, { retryable: true });
+const atOnce = (route: Route): Route => ({ ...route, attempt: 0 });
 
 function again(state: LinkState, error: VpndError, context: LinkContext, route: (was: Route) => Route): Step {
   if (state.kind === 'stopped') return [state, []];

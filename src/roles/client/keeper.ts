@@ -126,6 +126,7 @@ export class Keeper {
         keep: () => this.record.keepTunnels(this.tunnels),
         close: (supervisor, session, reason) => this.tell(supervisor, { kind: 'session-closed', session, reason }),
         carry: (one) => this.carriage.carry(one),
+        answersTcp: (supernode) => this.answersTcp(supernode),
         pq: this.deps.config.pq,
         pairs: this.#pairs,
         granted: ({ held, use }) => {

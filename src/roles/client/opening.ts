@@ -8,6 +8,7 @@ import type { ExitWish } from '../../model/session.js';
 import { type Millis, ms, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
+import { askForExit } from './asking.js';
 import { checkGrant, type ShutOut } from './held-session.js';
 import type { KemPairs } from './kem-pairs.js';
 import { probeTunnel } from './monitor.js';
@@ -39,6 +40,7 @@ export interface OpeningDeps {
   /** A tunnel over which UDP does not get through: carry it inside the stream. False where that cannot be done. */
   readonly carry: (tunnel: HeldTunnel) => Promise<boolean>;
   readonly granted: (tunnel: HeldTunnel) => void;
+  readonly answersTcp: (supernode: PeerId) => Promise<boolean>;
   readonly pq: PostQuantum;
   readonly pairs: KemPairs;
 }
@@ -96,7 +98,9 @@ async function attempt(deps: OpeningDeps, opening: Opening): Promise<HeldTunnel>
   const made = tunnels.commit();
   const supervisor = line.supervisor();
   const kem = deps.pairs.take();
-  const request = line.upstream.requestExit(
+  const request = askForExit(
+    { clock: ports.clock, answersTcp: deps.answersTcp },
+    line,
     {
       ...wish,
       sessionKey: keys.publicKey,

@@ -18,6 +18,9 @@ const LAST_CHANCE: Millis = ms(300);
 /** How long one supernode has for a session and its handshake, while traffic is held: another may be quicker. */
 const ATTEMPT_LIMIT: Millis = seconds(8);
 
+/** How long a stream that is dialled at once may take, where no other leads anywhere. */
+const REDIAL_LIMIT: Millis = seconds(2);
+
 export interface SurvivalDeps {
   readonly ports: ForwardingPorts;
   readonly keeper: Keeper;
@@ -216,16 +219,21 @@ export class Survival {
 
   /** Those first whose supernodes answer at this moment: a stream may be dead and not have noticed. */
   async #linesByLife(): Promise<readonly Line[]> {
-    const up = this.deps.lines().filter((line) => line.isUp());
+    const all = this.deps.lines();
+    const up = all.filter((line) => line.isUp());
     const looks = await Promise.all(
       up.map(async (line) => {
         const supernode = line.supervisor();
         return { line, alive: supernode !== undefined && (await this.deps.keeper.answersTcp(supernode)) };
       }),
     );
-    const lines = [...looks.filter(({ alive }) => alive), ...looks.filter(({ alive }) => !alive)].map(
-      ({ line }) => line,
-    );
+    const sorted = [...looks.filter(({ alive }) => alive), ...looks.filter(({ alive }) => !alive)];
+    if (sorted[0]?.alive) return sorted.map(({ line }) => line);
+    // A stream that broke waits before it is dialled again, which is for when nobody waits for it.
+    const down = all.filter((line) => !line.isUp());
+    for (const { upstream } of down) upstream.stalled();
+    await Promise.any(down.map(({ upstream }) => upstream.whenUp(REDIAL_LIMIT))).catch(() => {});
+    const lines = [...down.filter((line) => line.isUp()), ...sorted.map(({ line }) => line)];
     return lines.length > 0 ? lines : [this.deps.main()];
   }
 

@@ -92,6 +92,16 @@ export class Upstream {
     this.#input({ kind: 'woke' });
   }
 
+  /** The connection swallows what is sent, or its next dial is far: dial the same supervisor at once. */
+  stalled(): void {
+    this.#input({ kind: 'stalled' });
+  }
+
+  /** Whether anything came from the supervisor after this moment, of the monotonic clock, on the stream there is. */
+  heardAfter(moment: Millis): boolean {
+    return this.#link.kind === 'up' && this.#link.lastHeard > moment;
+  }
+
   /** Beside the regular ones: a connection that a NAT has forgotten shows it as soon as something is sent. */
   ping(): void {
     this.#attempt?.session?.ping();
