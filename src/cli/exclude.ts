@@ -60,7 +60,12 @@ export async function accountOf(user: string | undefined, { env }: Io): Promise<
 }
 
 /** Starts a program as that user, with this process's terminal and environment. */
-export function startAs(name: string, args: readonly string[], account: Account | undefined, { env }: Pick<Io, 'env'>): ChildProcess {
+export function startAs(
+  name: string,
+  args: readonly string[],
+  account: Account | undefined,
+  { env }: Pick<Io, 'env'>,
+): ChildProcess {
   if (account === undefined || account.uid === 0) return spawn(name, args, { env, stdio: 'inherit' });
   const setpriv = findProgram('setpriv');
   if (setpriv === undefined) {
