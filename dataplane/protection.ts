@@ -6,6 +6,8 @@ import { LockdownFile } from './lockdown-file.js';
 import type { Repairs } from './relay.js';
 import type { Runner } from './run.js';
 
+const CLIENT = 'vpnd_client';
+
 type Units = ReadonlyMap<UnitId, Unit>;
 
 /** What keeps a client's traffic from leaving outside its tunnels: the kill switch, who may pass it, and what is kept for the next boot. */
@@ -14,13 +16,18 @@ export class Protection {
   readonly #programs: ExcludedPrograms;
   readonly #file: LockdownFile | undefined;
 
+  /** Whether the kernel may hold anything of it: an exit and a supernode need not be asked, every half a minute. */
+  #isUsed: boolean;
+
   constructor(runner: Runner, owner: string, log: Log, lockdownFile: string | undefined) {
+    this.#isUsed = owner === CLIENT;
     this.#killSwitch = new KillSwitch(runner, owner);
     this.#programs = new ExcludedPrograms(runner, owner, log);
     this.#file = lockdownFile === undefined ? undefined : new LockdownFile(lockdownFile, log);
   }
 
   async prime(): Promise<void> {
+    if (!this.#isUsed) return;
     await Promise.all([this.#killSwitch.prime(), this.#programs.prime()]);
   }
 
@@ -36,7 +43,9 @@ export class Protection {
       old === undefined || wanted === undefined
         ? (wanted ?? old)
         : { ...wanted, endpoints: [...old.endpoints, ...wanted.endpoints], own: [...old.own, ...wanted.own] };
-    if (both !== undefined) await this.#killSwitch.apply(both);
+    if (both === undefined) return;
+    this.#isUsed = true;
+    await this.#killSwitch.apply(both);
   }
 
   /** After it: what is wanted, and nothing more. */
@@ -50,12 +59,15 @@ export class Protection {
 
   async reconcile(desired: Units, repairs: Repairs): Promise<void> {
     const wanted = killSwitchOf(desired);
+    this.#isUsed ||= wanted !== undefined;
+    if (!this.#isUsed) return;
     await this.#killSwitch.reconcile(wanted, repairs);
     await this.#programs.reconcile(wanted !== undefined, repairs);
     this.#keep(wanted);
   }
 
   async inventory(): Promise<readonly string[]> {
+    if (!this.#isUsed) return [];
     return (await Promise.all([this.#killSwitch.inventory(), this.#programs.inventory()])).flat();
   }
 
