@@ -1,5 +1,4 @@
 import type { BaseConfig } from '../../config/types.js';
-import { formatDuration } from '../../config/values.js';
 import type { Audit } from '../../core/ports/audit.js';
 import type { CertificateAuthority, CertificateTools, Statements } from '../../core/ports/authority.js';
 import type { Clock } from '../../core/ports/clock.js';
@@ -12,7 +11,7 @@ import type { Bytes } from '../../model/bytes.js';
 import { VpndError } from '../../model/errors.js';
 import { keyOf } from '../../model/ids.js';
 import type { Signed } from '../../model/membership.js';
-import { type Instant, instantOf, type Millis, ms, plus, seconds } from '../../model/time.js';
+import { hours, type Instant, instantOf, type Millis, ms, plus, seconds } from '../../model/time.js';
 import { MAX_ANCHOR_CHAIN } from '../../transport/codec/limits.js';
 import { keyReason, unknownKey } from '../common/key-request.js';
 import { Periodic } from '../common/periodic.js';
@@ -276,11 +275,14 @@ export async function rotateAnchor(
   if (lasts < least)
     throw new VpndError(
       'bad-config',
-      `--overlap is at least ${formatDuration(least)}: until then there are ${what === 'ca' ? 'certificates' : 'memberships'} by the one before`,
+      `--overlap is at least ${readable(least)}: until then there are ${what === 'ca' ? 'certificates' : 'memberships'} by the one before`,
     );
   const until = await anchors.rotate(what, lasts, keyReason(reason));
   const text = `announced; the new one is used from ${at(plus(until, ms(-lasts / 2)))}, and the one before does not count any more from ${at(until)}`;
   return { text, untilMs: BigInt(Math.round(until)) };
 }
+
+const readable = (duration: Millis): string =>
+  duration >= hours(1) ? `${Math.ceil(duration / hours(1))}h` : `${Math.ceil(duration / seconds(1))}s`;
 
 const at = (instant: Instant): string => new Date(instant).toISOString();
