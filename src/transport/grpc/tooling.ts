@@ -36,10 +36,17 @@ export function addTooling(server: Server, services: readonly DescService[]): He
   return health;
 }
 
-/** Reflection streams at once, of everybody together: answers are five hundred times the size of questions. */
+/**
+ * Tools run where the daemon runs. Elsewhere nobody gets answers that are larger than what he must read: in Node's HTTP/2
+ * (20.20), who asks on, reads nothing and then resets the connection can crash the process (decision 0038).
+ */
+const FROM_HERE = /^(127\.0\.0\.1|::1|::ffff:127\.0\.0\.1):\d+$/;
+/** Reflection streams at once, of everybody together, and questions on each: answers are five hundred times their size. */
 const MAX_REFLECTIONS = 32;
+const MAX_QUESTIONS = 64;
 
 interface Duplex {
+  getPeer(): string;
   emit(event: 'error', error: { code: number; details: string }): unknown;
   write(message: unknown): boolean;
   pause(): unknown;
@@ -58,15 +65,27 @@ function withBackpressure(handlers: UntypedServiceImplementation): UntypedServic
     Object.entries(handlers).map(([name, handler]) => [
       name,
       (stream: Duplex) => {
-        if (open >= MAX_REFLECTIONS) {
+        const isHere = FROM_HERE.test(stream.getPeer());
+        if (!isHere || open >= MAX_REFLECTIONS) {
           stream.on('error', () => {});
-          stream.emit('error', { code: status.RESOURCE_EXHAUSTED, details: 'too many ask at once' });
+          stream.emit(
+            'error',
+            isHere
+              ? { code: status.RESOURCE_EXHAUSTED, details: 'too many ask at once' }
+              : { code: status.PERMISSION_DENIED, details: 'reflection is for this machine' },
+          );
           return;
         }
         open++;
         stream.once('cancelled', () => open--);
         const write = stream.write.bind(stream);
+        let answers = 0;
         stream.write = (message) => {
+          if (++answers > MAX_QUESTIONS) {
+            if (answers === MAX_QUESTIONS + 1)
+              stream.emit('error', { code: status.RESOURCE_EXHAUSTED, details: 'too many questions' });
+            return false;
+          }
           const room = write(message);
           if (!room) {
             stream.pause();
