@@ -1,5 +1,14 @@
 import { spawn } from 'node:child_process';
-import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import t from 'tap';
@@ -149,4 +158,33 @@ t.test('the lock of a daemon that was killed is free', async (t) => {
   const next = openStateDir(dir, crypto);
   t.teardown(() => next.close());
   t.equal(readFileSync(join(dir, 'vpnd.pid'), 'utf8'), `${process.pid}\n`);
+});
+
+t.test('a key that took the place of another leaves nothing of it, and a crash in between is ended', async (t) => {
+  const dir = t.testdir();
+  const state = openStateDir(dir, crypto);
+  t.teardown(() => state.close());
+  const path = join(dir, 'wireguard.key');
+  const before = state.wireGuardKeys();
+  // Another name for the same place on the disk: what is overwritten there is seen here.
+  linkSync(path, join(dir, 'witness'));
+  const next = crypto.wireGuardKeyPair();
+  state.keepWireGuardKeys(next);
+  t.same(state.wireGuardKeys(), next);
+  t.equal(mode(path), '600');
+  t.notOk(readFileSync(join(dir, 'witness'), 'utf8').includes(before.privateKey), 'it is overwritten');
+  t.notOk(existsSync(`${path}.old`));
+  writeFileSync(`${path}.old`, before.privateKey);
+  state.keepWireGuardKeys(next);
+  t.notOk(existsSync(`${path}.old`), 'what a crash left goes with the next start');
+
+  const [one, two] = [
+    await certificateTools().newAuthority(instantOf(0)),
+    await certificateTools().newAuthority(instantOf(0)),
+  ];
+  state.saveCa(one.identity);
+  state.keepCa(two.identity);
+  t.same(state.ca(), two.identity);
+  state.keepCa(two.identity);
+  t.same(state.ca(), two.identity);
 });
