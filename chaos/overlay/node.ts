@@ -10,7 +10,8 @@ export type OverlayRole = 'base' | 'supernode' | 'exit' | 'client';
 
 const BINARY = fileURLToPath(new URL('../../bin/vpnd.js', import.meta.url));
 /** Slow machines exist; this only decides when to stop waiting for one that hangs. */
-const READY_LIMIT_MS = 90_000;
+/** An emulated machine takes minutes for what a real one does in a second. */
+const READY_LIMIT_MS = 300_000;
 
 export interface StartOptions {
   readonly token?: string;
@@ -20,6 +21,8 @@ export interface StartOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Working directory; that of the test unless given. */
   readonly cwd?: string;
+  /** Another `vpnd.js` than the one this was built with: of the version that it is upgraded to. */
+  readonly binary?: string;
 }
 
 /** One daemon of the real binary on a host of the lab, with its state directory. */
@@ -81,7 +84,8 @@ export class OverlayNode {
   spawn(options: StartOptions = {}): Spawned {
     const env = { ...options.env, ...(options.token === undefined ? {} : { VPND_JOIN: options.token }) };
     const at = options.cwd === undefined ? {} : { cwd: options.cwd };
-    this.#process = this.host.spawn(vpnd(...this.commandLine, ...(options.more ?? [])), { env, ...at });
+    const [node = '', own = '', ...args] = vpnd(...this.commandLine, ...(options.more ?? []));
+    this.#process = this.host.spawn([node, options.binary ?? own, ...args], { env, ...at });
     return this.#process;
   }
 
