@@ -9,8 +9,7 @@ import type { Host, RunResult, Spawned } from '../lab/index.js';
 export type OverlayRole = 'base' | 'supernode' | 'exit' | 'client';
 
 const BINARY = fileURLToPath(new URL('../../bin/vpnd.js', import.meta.url));
-/** Slow machines exist; this only decides when to stop waiting for one that hangs. */
-/** An emulated machine takes minutes for what a real one does in a second. */
+/** This only decides when to stop waiting for one that hangs: an emulated machine takes minutes for what others do in a second. */
 const READY_LIMIT_MS = 300_000;
 
 export interface StartOptions {
