@@ -6,6 +6,9 @@ import { type BedEvent, noneLost, noSessionLost } from './event.js';
 
 const REQUEST_LIMIT_MS = 40_000;
 const BASE_AWAY_MS = 30_000;
+/** An idle tunnel is probed every five seconds, and what is connected over one that turns out to be dead is reset. */
+const FAILOVER_LIMIT_MS = 8_000;
+const RETRY_MS = 250;
 
 export const supernodeRestarted: BedEvent = {
   name: 'supernode-restarted',
@@ -59,8 +62,7 @@ export const baseAway: BedEvent = {
         const { exit } = bed.standing(await other.api.status());
         if (exit !== mine.exit) {
           await killMachine(bed.node(exit));
-          await pause(4000);
-          await attempt('fail over', () => bed.fleet.seenIp(other.host));
+          await attempt('fail over', () => pageWithin(FAILOVER_LIMIT_MS, () => bed.fleet.seenIp(other.host)));
           await attempt('exit starts', () => bed.node(exit).start());
         }
         await pause(Math.max(0, began + BASE_AWAY_MS - performance.now()));
@@ -71,3 +73,16 @@ export const baseAway: BedEvent = {
     return { ...sample, sessionsLost: troubles.length, troubles };
   },
 };
+
+/** Resolves with the first page there is, as somebody gets it who tries again; rejects with the last error after `limit`. */
+async function pageWithin<T>(limitMs: number, page: () => Promise<T>): Promise<T> {
+  const giveUpAt = performance.now() + limitMs;
+  for (;;) {
+    try {
+      return await page();
+    } catch (thrown) {
+      if (performance.now() >= giveUpAt) throw thrown;
+      await pause(RETRY_MS);
+    }
+  }
+}
