@@ -49,7 +49,8 @@ export function formatDuration(value: Millis): string {
     const size = UNIT_MS[unit] ?? 1;
     if (value > 0 && value % size === 0) return `${value / size}${unit}`;
   }
-  return `${value}ms`;
+  // Nine digits are the most that are read.
+  return value < 1e9 ? `${value}ms` : `${value / 1_000}s`;
 }
 
 export const integer =

@@ -18,8 +18,11 @@ export function decodeJson(text: string): unknown {
   } catch (cause) {
     throw new VpndError('state-corrupt', 'a stored value is not JSON', { cause });
   }
-  return unpack(parsed);
+  return unpack(parsed, 0);
 }
+
+/** What is stored is five or six deep; a reader that calls itself must not go as deep as somebody has written. */
+const DEEPEST = 64;
 
 const BYTES = '$bytes';
 const UNDEFINED = '$undefined';
@@ -55,9 +58,12 @@ function packObject(value: object, at: string): unknown {
   return Object.fromEntries(entries);
 }
 
-function unpack(value: unknown): unknown {
+function unpack(value: unknown, depth: number): unknown {
+  // 1e999 and -0 are JSON, and nothing that was written.
+  if (typeof value === 'number' && (!Number.isFinite(value) || Object.is(value, -0))) throw corrupt(String(value));
   if (typeof value !== 'object' || value === null) return value;
-  if (Array.isArray(value)) return value.map(unpack);
+  if (depth === DEEPEST) throw new VpndError('state-corrupt', 'a stored value is deeper than any that vpnd writes');
+  if (Array.isArray(value)) return value.map((item) => unpack(item, depth + 1));
   const entries = Object.entries(value);
   const [first] = entries;
   if (first?.[0].startsWith('$')) {
@@ -67,7 +73,7 @@ function unpack(value: unknown): unknown {
   return Object.fromEntries(
     entries.map(([key, item]) => {
       if (key.startsWith('$') || key === '__proto__') throw corrupt(key);
-      return [key, unpack(item)];
+      return [key, unpack(item, depth + 1)];
     }),
   );
 }

@@ -9,9 +9,11 @@ import { parseRoutes, parseRules } from '../../dataplane/routing.js';
 import type { Runner } from '../../dataplane/run.js';
 import { entryLine } from '../../src/cli/audit.js';
 import { parseExport } from '../../src/cli/audit-file.js';
+import { duration, formatDuration } from '../../src/config/values.js';
 import { packRevocations, unpackRevocations } from '../../src/core/revocations.js';
 import { peerIdOf } from '../../src/model/ids.js';
-import { instantOf } from '../../src/model/time.js';
+import { days, instantOf, ms } from '../../src/model/time.js';
+import { decodeJson } from '../../src/store/json-codec.js';
 import { decodeDesired } from '../../src/store/records.js';
 import { localClient } from '../../src/transport/local-api-client.js';
 import { serveLocalApi } from '../../src/transport/local-api-server.js';
@@ -106,5 +108,18 @@ t.test('an exported audit log with things in the place of texts and dates is ref
   t.throws(() => parseExport(log({}, { node: NO_TEXT }), 'x'), refused);
   const [far] = parseExport(log({ at_ms: 9e15, detail: JSON.stringify({ a: NO_TEXT }) }), 'x').chain.entries;
   t.match(far && entryLine(far), /^9000000000000000 ms .*a=\{"toString":1,"valueOf":1\}/);
+  t.end();
+});
+
+t.test('a stored value of no number, or deeper than a stack, is corrupt', (t) => {
+  const corrupt = { name: 'VpndError', code: 'state-corrupt' };
+  for (const text of ['1e999', '{"a":-1e999}', '[-0]', `${'['.repeat(50_000)}${']'.repeat(50_000)}`])
+    t.throws(() => decodeJson(text), corrupt, text.slice(0, 20));
+  t.end();
+});
+
+t.test('a long duration in milliseconds is written so that it can be read', (t) => {
+  const written = formatDuration(ms(8_597_750_400));
+  t.same(duration(ms(0), days(36_500))(written), { ok: true, value: 8_597_750_400 }, written);
   t.end();
 });
