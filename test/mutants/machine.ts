@@ -89,7 +89,7 @@ export const MACHINE: readonly Mutant[] = [
       {
         file: 'src/identity/statements.ts',
         find: 'if (!genuine(baseKey, MEMBERSHIP_TAG, signed)) return err(badMembership(',
-        put: 'if (baseKey.length > 0 && !genuine(baseKey, MEMBERSHIP_TAG, signed)) return err(badMembership(',
+        put: 'if ((baseKey instanceof Uint8Array ? baseKey.length : 1) > 0 && !genuine(baseKey, MEMBERSHIP_TAG, signed)) return err(badMembership(',
       },
     ],
     caughtBy: {

@@ -3,6 +3,7 @@ import type { Mutant } from './mutant.js';
 const STREAM_MANAGER = 'test/unit/stream-manager.test.ts';
 const GRPC = 'test/contract/network-grpc.test.ts';
 const GUARD = 'src/transport/grpc/guard.ts';
+const GUARD_TEST = 'test/unit/guard.test.ts';
 const BACK = 'src/roles/supernode/back.ts';
 const LEDGER = 'src/core/ledger.ts';
 
@@ -159,6 +160,16 @@ export const STREAMS: readonly Mutant[] = [
     caughtBy: {
       file: STREAM_MANAGER,
       test: ['a flood from one address is stopped before any signature check; another address comes through'],
+    },
+  },
+  {
+    name: '21-connections-without-end',
+    class: 21,
+    mistake: 'a sender may make as many connections as it likes, each with a TLS handshake',
+    edits: [{ file: GUARD, find: 'if (!this.#rate.allow(address)) {', put: 'if (address.length === 0) {' }],
+    caughtBy: {
+      file: GUARD_TEST,
+      test: ['row 21: one sender gets so many connections and no more, before TLS; an IPv6 /64 is one sender'],
     },
   },
   {
@@ -353,8 +364,8 @@ export const STREAMS: readonly Mutant[] = [
       },
     ],
     caughtBy: {
-      file: 'test/contract/floods.test.ts',
-      test: ['each flood is cut and counted, while honest peers go on'],
+      file: GUARD_TEST,
+      test: ['row 27: streams that are opened are counted; a supernode may make many calls'],
     },
   },
   {
@@ -363,9 +374,22 @@ export const STREAMS: readonly Mutant[] = [
     mistake: 'frames that bring no message cost whoever sends them nothing',
     edits: [{ file: GUARD, find: 'return this.#level > burst;', put: 'return this.#level < 0;' }],
     caughtBy: {
-      file: 'test/contract/floods.test.ts',
-      test: ['each flood is cut and counted, while honest peers go on'],
+      file: GUARD_TEST,
+      test: ['row 27: bytes that bring no message end a connection, of strangers and of peers'],
     },
+  },
+  {
+    name: '27-floods-in-turn',
+    class: 27,
+    mistake: 'hours without a flood pay for one',
+    edits: [
+      {
+        file: GUARD,
+        find: 'this.#level = Math.max(0, this.#level - drained + noise - this.#noise);',
+        put: 'this.#level = this.#level - drained + noise - this.#noise;',
+      },
+    ],
+    caughtBy: { file: GUARD_TEST, test: ['row 27: hours of good behaviour buy no flood'] },
   },
   {
     name: '28-endless-outbox',
@@ -382,6 +406,19 @@ export const STREAMS: readonly Mutant[] = [
       file: 'test/contract/network.test.ts',
       test: ['memory network', 'a peer that does not read is disconnected, not buffered for'],
     },
+  },
+  {
+    name: '28-endless-messages',
+    class: 28,
+    mistake: 'what a peer sends is taken as fast as it comes',
+    edits: [
+      {
+        file: GUARD,
+        find: 'return ms(Math.max(0, this.#paidUntil - now - (burst * 1_000) / perSecond));',
+        put: 'return ms(0);',
+      },
+    ],
+    caughtBy: { file: GUARD_TEST, test: ['row 28: what a peer sends faster than it may has to wait'] },
   },
   {
     name: '28-endless-requests',
