@@ -5,6 +5,7 @@ import { renderExcludedPrograms } from './kill-switch-text.js';
 import { canonicalStructure, listElements, listStructure, runNft } from './nft.js';
 import type { Repairs } from './relay.js';
 import type { Runner } from './run.js';
+import { filterByMark } from './sysctl.js';
 
 /** nft looks for control groups below here and nowhere else. */
 const CGROUPS = '/sys/fs/cgroup';
@@ -78,6 +79,7 @@ export class ExcludedPrograms {
 
   /** Writes the table, whatever is there. Rejects with VpndError `dataplane`. */
   async put(group: ExcludedGroup | undefined): Promise<void> {
+    if (group !== undefined) filterByMark();
     const drop = `table inet ${this.#name} {}\ndelete table inet ${this.#name}\n`;
     await runNft(this.runner, `${drop}${group === undefined ? '' : renderExcludedPrograms(this.#name, group)}`);
   }

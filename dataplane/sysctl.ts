@@ -43,6 +43,9 @@ export function forwardIpv6(): boolean {
   return set('ipv6/conf/all/forwarding', '1');
 }
 
+/** A strict reverse path filter (RFC 3704) asks for the way back as it is for packets with the same mark. */
+export const filterByMark = (): boolean => set('ipv4/conf/all/src_valid_mark', '1');
+
 /** A host with IPv6 turned off by default still needs it inside the tunnel. */
 export function enableIpv6(device: string): boolean {
   return existsSync(`${ROOT}/ipv6`) ? set(`ipv6/conf/${device}/disable_ipv6`, '0') : false;
