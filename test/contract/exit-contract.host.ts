@@ -223,7 +223,10 @@ t.test('an exit’s contract, by the kernel', async (t) => {
     t.equal((await seen.stop()).packets.length, 0);
     t.equal((await plane.observeEgress()).refused.source, before.source + 2);
     await plane.reconcile(
-      exitUnits([egress('wg-exit', { forbidOnLink: false, forbidden: cidrs('198.51.100.80/32') })], [forger]),
+      exitUnits(
+        [egress('wg-exit', { forbidOnLink: false, forbidden: cidrs('198.51.100.80/32') })],
+        [forger, session(1)],
+      ),
     );
     t.equal((await plane.observeEgress()).refused.source, before.source + 2, 'the rules are others now');
     t.not((await one.run(['ping', '-c', '1', '-W', '1', WEB])).code, 0, 'what the owner forbids is not reached');
