@@ -40,6 +40,7 @@ export interface AnchoringDeps {
 export class Anchoring {
   readonly #looking: Periodic;
   #askedAt: Millis | undefined;
+  #stopped = false;
 
   constructor(private readonly deps: AnchoringDeps) {
     this.#looking = new Periodic('following base to other keys', LOOK_EVERY, () => this.#look(), deps);
@@ -49,8 +50,10 @@ export class Anchoring {
     this.#looking.start();
   }
 
-  stop(): Promise<void> {
-    return this.#looking.stop();
+  /** Whatever base still answers is not waited for, and not kept. */
+  stop(): void {
+    this.#stopped = true;
+    void this.#looking.stop();
   }
 
   /** What somebody passes on; whoever it is, base has signed it or it counts for nothing. */
@@ -61,6 +64,7 @@ export class Anchoring {
   }
 
   #become(next: Enrolment): void {
+    if (this.#stopped) return;
     const { keep, log, changed } = this.deps;
     const { serial, baseKeys, authorities } = next.anchors.trust;
     try {

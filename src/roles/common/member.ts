@@ -248,7 +248,7 @@ export async function joinOverlay(
       homing.stop();
       recovery.stop();
       latencies.stop();
-      await anchoring.stop();
+      anchoring.stop();
       for (const renewer of renewers) renewer.stop();
       await lines.stop();
     },

@@ -58,7 +58,11 @@ export class WireGuardKeys {
     this.#kept = kept ?? {
       current: { pair: deps.first(), slot: 0, since: clock.now(), hasPort: port !== undefined },
     };
-    if (kept === undefined) facts.put(FACT, this.#kept);
+    try {
+      if (kept === undefined) facts.put(FACT, this.#kept);
+    } catch {
+      // Over a full disk an exit comes back all the same: the file has the key, whose age is counted from now.
+    }
     // A crash may have come between the two.
     deps.keep(this.current.pair);
   }

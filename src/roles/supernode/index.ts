@@ -102,6 +102,8 @@ export async function startSupernode(
         server?.renewed();
       },
       anchored: () => {
+        const { serial } = member.enrolment().anchors.trust;
+        ports.audit.note({ code: 'key-rotated', by: 'base', on: 'anchors', detail: { statement: serial } });
         server?.renewed();
         const news = { kind: 'anchors', chain: member.anchors() } as const;
         streams.broadcast('exit', news);
