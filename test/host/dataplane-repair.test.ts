@@ -3,7 +3,19 @@ import t, { type Test } from 'tap';
 import { createLab, type Host } from '../../chaos/lab/index.js';
 import type { UnitId } from '../../src/model/dataplane.js';
 import { openOnHost } from '../support/namespace-dataplane.js';
-import { at, cidrs, device, egress, fullTunnel, ip, keyPair, peer, port, relay } from '../support/namespace-units.js';
+import {
+  at,
+  cidrs,
+  device,
+  egress,
+  fullTunnel,
+  ip,
+  keyPair,
+  killSwitch,
+  peer,
+  port,
+  relay,
+} from '../support/namespace-units.js';
 
 t.setTimeout(900_000);
 
@@ -89,6 +101,7 @@ const TUNNELS = [
   fullTunnel('wg-a', { pin: PIN }),
   fullTunnel('wg-b', { use: 'standby', table: 51_821, sources: [ip('10.200.0.3')], exempt: [] }),
   fullTunnel('wg-c', { use: 'dead', table: 51_822, sources: [ip('10.200.0.4')], exempt: [], ipv6: 'block' }),
+  killSwitch({ exclude: cidrs('203.0.113.0/24', '192.0.2.7/32') }),
 ];
 
 t.test('what tunnels are used for, and pins, are put right', async (t) => {
@@ -98,6 +111,8 @@ t.test('what tunnels are used for, and pins, are put right', async (t) => {
   const pinTable = 'inet vpnd_client_pin_51820';
   const all = ['full-tunnel/wg-a', 'full-tunnel/wg-b', 'full-tunnel/wg-c'];
   const [a, b, c] = all.map((id) => [id]);
+  const killSwitchTable = 'inet vpnd_client_kill_switch';
+  const held = ['kill-switch/client'];
   const damages: readonly (readonly [string, () => Promise<unknown>, readonly string[] | undefined, number?])[] = [
     ['the rule that makes it active', () => on.ip('rule del priority 6130'), a],
     ['the same for IPv6', () => on.exec(['ip', '-6', 'rule', 'del', 'priority', '6130']), a],
@@ -109,7 +124,13 @@ t.test('what tunnels are used for, and pins, are put right', async (t) => {
     ],
     ['everything held', () => on.ip('rule add unreachable priority 6130 protocol 118'), [], 1],
     ['what is bound to the standby', () => on.ip('rule del from 10.200.0.3'), b],
-    ['the LAN', () => on.ip('rule del to 192.168.0.0/16'), a],
+    ['the LAN', () => on.ip('rule del to 192.168.0.0/16'), held],
+    ['an excluded network', () => on.ip('rule del to 192.0.2.7'), held],
+    ['the kill switch', () => on.nft(`delete table ${killSwitchTable}`), held],
+    ['all that it lets pass', () => on.nft(`flush chain ${killSwitchTable} pass`), held],
+    ['a hole in it', () => on.nft(`insert rule ${killSwitchTable} pass accept`), held],
+    ['an endpoint of it', () => on.nft(`flush set ${killSwitchTable} endpoints4`), held],
+    ['an endpoint more', () => on.nft(`add element ${killSwitchTable} tcp4 { 203.0.113.99 . 443 }`), held],
     ['an end of the pin', () => on.ip('rule del to 203.0.113.10'), a],
     ['the routes of the standby', () => on.ip('route flush table 51821'), b],
     ['the routes of the dead one', () => on.ip('route flush table 51822'), c],
