@@ -3,9 +3,9 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, statS
 import { dirname, join, resolve } from 'node:path';
 import type { Identity } from '../core/ports/crypto.js';
 import type { TlsIdentity } from '../core/ports/network.js';
-import { type Bytes, fromBase64, toBase64 } from '../model/bytes.js';
+import { type Bytes, equalConstantTime, fromBase64, toBase64, utf8 } from '../model/bytes.js';
 import { VpndError } from '../model/errors.js';
-import { parseWireGuardPrivateKey, type WireGuardKeyPair } from '../model/keys.js';
+import { parseWireGuardPrivateKey, type WireGuardKeyPair, wireGuardKeyBytes } from '../model/keys.js';
 import type { SodiumCrypto } from './sodium.js';
 import { eraseLeftovers, fileError, readPrivateFile, replacePrivateFile, writePrivateFile } from './state-files.js';
 import { LOCK_FILES, lockState } from './state-lock.js';
@@ -88,7 +88,7 @@ export function openStateDir(dir: string, crypto: SodiumCrypto, options: StateDi
     keepWireGuardKeys({ privateKey }) {
       const path = at('wireguard.key');
       const stored = readKey(path, warn);
-      if (stored !== undefined && toBase64(stored) === privateKey) eraseLeftovers(path);
+      if (stored !== undefined && equalConstantTime(stored, wireGuardKeyBytes(privateKey))) eraseLeftovers(path);
       else replacePrivateFile(path, `${privateKey}\n`);
     },
 
@@ -119,7 +119,8 @@ export function openStateDir(dir: string, crypto: SodiumCrypto, options: StateDi
     saveCa: (identity) => savePair(at('ca.key'), at('ca.crt'), identity),
     keepCa({ privateKey, certificate }) {
       // The database knows which CA it is: whatever a crash leaves here is put right at the next start.
-      if (readPrivateFile(at('ca.key'), warn) === privateKey) eraseLeftovers(at('ca.key'));
+      const kept = readPrivateFile(at('ca.key'), warn);
+      if (kept !== undefined && equalConstantTime(utf8(kept), utf8(privateKey))) eraseLeftovers(at('ca.key'));
       else replacePrivateFile(at('ca.key'), privateKey);
       writePrivateFile(at('ca.crt'), certificate);
     },
