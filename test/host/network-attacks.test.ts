@@ -1,5 +1,6 @@
 import t from 'tap';
 import type { Host } from '../../chaos/lab/index.js';
+import { KILL_SWITCH, TUNNEL_MARK } from '../../src/model/dataplane.js';
 import {
   A,
   buildWorld,
@@ -11,11 +12,11 @@ import {
   pings,
   pingsUntilHeard,
 } from '../support/namespace-path.js';
-import { at, ip, port, relay } from '../support/namespace-units.js';
+import { at, ip, killSwitch, port, relay } from '../support/namespace-units.js';
 
 /**
  * What is done to networks around nodes, each by itself against the real kernel, and seen to fail. Without the kill
- * switch: it is the second door, and would hide whether the first one is shut.
+ * switch, but where it is what opens the LAN: it is the second door, and would hide whether the first one is shut.
  */
 t.setTimeout(900_000);
 
@@ -34,7 +35,8 @@ await world.planes.a.apply({
   ],
 });
 await world.planes.exit.reconcile(exitUnits(at(A.ipv4, 40_002)));
-await world.planes.client.reconcile(clientUnits(at(A.ipv4, 40_001)));
+const units = clientUnits(at(A.ipv4, 40_001));
+await world.planes.client.reconcile(units);
 await pingsUntilHeard(client, WEB);
 
 /** Sends a datagram from a port of its own and waits a second for answers; says what came. */
@@ -91,10 +93,18 @@ t.test('TunnelVision: routes that a DHCP server hands out take nothing out of th
 });
 
 t.test('TunnelCrack, local networks: a LAN that claims public addresses gets none of them', async (t) => {
+  const { client: plane } = world.planes;
+  const marked = units.map((unit) => (unit.kind === 'device' ? { ...unit, mark: TUNNEL_MARK } : unit));
+  await plane.apply({ put: [...marked, killSwitch({ lan: true, endpoints: [at(A.ipv4, 40_001)], own: [] })] });
   await client.ip('addr add 198.51.100.81/30 dev eth0', 'addr add 2001:db8::82/126 dev eth0 nodad');
   const seen = await client.capture('eth0', `host ${WEB} or host 2001:db8::80`);
+  t.equal(await pings(client, '192.168.1.1', 2), 2, 'its own LAN is open to it');
   t.equal(await pings(client, WEB, 2), 2);
   t.match(JSON.parse(await client.exec(['curl', '-sS', '-m', '5', world.web.url])), { ip: EXIT_HOME });
+  t.equal((await seen.stop()).packets.length, 0, 'nor is the LAN asked who has them');
+  await client.ip('addr del 198.51.100.81/30 dev eth0', 'addr del 2001:db8::82/126 dev eth0');
+  await plane.apply({ put: units, remove: [KILL_SWITCH] });
+});
   t.equal((await seen.stop()).packets.length, 0, 'nor is the LAN asked who has them');
   await client.ip('addr del 198.51.100.81/30 dev eth0', 'addr del 2001:db8::82/126 dev eth0');
 });

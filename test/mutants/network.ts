@@ -90,8 +90,8 @@ export const NETWORK: readonly Mutant[] = [
     edits: [
       {
         file: ROUTING,
-        find: 'for (const network of [...LAN_IPV4, ...LAN_IPV6]) {',
-        put: "for (const network of ['0.0.0.0/1' as Cidr, '128.0.0.0/1' as Cidr, '::/0' as Cidr]) {",
+        find: '      if (unit === active) rule(unit, family, PRIORITY.all, `lookup ${table}`);\n',
+        put: "      if (unit === active) rule(unit, family, PRIORITY.lan, 'lookup main suppress_prefixlength 0');\n      if (unit === active) rule(unit, family, PRIORITY.all, `lookup ${table}`);\n",
       },
     ],
     caughtBy: {
