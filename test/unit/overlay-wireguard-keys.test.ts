@@ -159,6 +159,22 @@ t.test('by the schedule: sessions have an hour to end by themselves', async (t) 
   t.match(world.said('x0', /another WireGuard key/), [{ text: /wireguard-key-every/ }]);
 });
 
+t.test('a session keeps its key while its lease and its pre-shared key are renewed', async (t) => {
+  const world = await overlayWorld({ clients: [{ region: 'us', privacy: 'private' }], lease: minutes(6) });
+  await world.up('c0');
+  await world.advance(seconds(5));
+  const traffic = world.traffic('c0', 2);
+  const old = currentKey(world);
+  const before = keyInUse(world);
+  await world.rotateKey('x0', 'wireguard', { now: false });
+  await world.advance(minutes(14));
+  t.equal(keyInUse(world), before);
+  t.equal(traffic.lost, 0);
+  t.match(world.way('c0'), { ok: true });
+  t.equal(Object.values(devices(world))[0], old);
+  traffic.stop();
+});
+
 t.test('a session that cannot be moved ends after a day, and the key with it', async (t) => {
   const world = await overlayWorld({ clients: [{ region: 'us', privacy: 'private' }], lease: hours(12) });
   await world.up('c0');
