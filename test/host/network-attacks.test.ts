@@ -105,9 +105,6 @@ t.test('TunnelCrack, local networks: a LAN that claims public addresses gets non
   await client.ip('addr del 198.51.100.81/30 dev eth0', 'addr del 2001:db8::82/126 dev eth0');
   await plane.apply({ put: units, remove: [KILL_SWITCH] });
 });
-  t.equal((await seen.stop()).packets.length, 0, 'nor is the LAN asked who has them');
-  await client.ip('addr del 198.51.100.81/30 dev eth0', 'addr del 2001:db8::82/126 dev eth0');
-});
 
 t.test(
   'TunnelCrack, server addresses: to a supernode’s address nothing leaves but what is for its ports',
