@@ -16,9 +16,9 @@ import { HonestPeers } from '../support/flood/honest.js';
 const MAY_GROW_MB = 96;
 const REGION = 'eu';
 /** A flood that is cut off is over then; others go on for so long. */
-const ONE_FLOOD_MS = 400;
-const CUT_WITHIN_MS = 6_000;
-const CONNECTIONS = 12;
+const ONE_FLOOD_MS = 300;
+const CUT_WITHIN_MS = 15_000;
+const CONNECTIONS = 6;
 const ALL_FLOODS_MS = 4_000;
 
 const daemons = new Daemons();

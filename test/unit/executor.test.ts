@@ -288,6 +288,24 @@ t.test('a lease that nobody renews ends the session, one that is renewed does no
   t.equal(b.clock.pending, 0, 'no timer is left');
 });
 
+t.test('row 22: DISCONNECT a hundred times ends a session once, and prolongs nothing', async (t) => {
+  const b = bench();
+  await b.start();
+  await b.run(command(sessionOf(1), 1, relay(1), minutes(10)));
+  await b.run(command(sessionOf(2), 1, relay(2), minutes(10)));
+  for (let i = 0; i < 100; i++) {
+    t.equal(await b.code(command(sessionOf(1), 2 + i, DISCONNECT, hours(10))), 'done');
+    t.equal(await b.code(command(sessionOf(2), 2 + i, DISCONNECT, hours(10)), STRANGER), 'forbidden');
+  }
+  t.same(b.ended, ['01 disconnect'], 'one end is told');
+  t.same(b.agree(), [[2], [2]]);
+  t.equal(await b.code(command(sessionOf(1), 101, relay(1))), 'stale-generation', 'and it is not set up again');
+  await b.clock.advance(minutes(10));
+  t.same(b.ended, ['01 disconnect', '02 expired'], 'strangers’ DISCONNECTs neither ended nor prolonged the other');
+  t.equal(b.kernel.print(), '');
+  t.equal(b.clock.pending, 0, 'no lease of ten hours is kept');
+});
+
 t.test('leases beyond what a timer can hold end in time', async (t) => {
   const b = bench();
   await b.start();

@@ -1,54 +1,113 @@
 import t from 'tap';
-import { checkUnit } from '../../dataplane/validate.js';
-import type { IpAddress } from '../../src/model/address.js';
-import { at, fullTunnel, ip, port, relay } from '../support/namespace-units.js';
+import { memoryDataPlane } from '../../dataplane/memory.js';
+import type { DialTarget } from '../../src/core/ports/network.js';
+import type { IpAddress, Port } from '../../src/model/address.js';
+import type { RelayUnit, UnitId } from '../../src/model/dataplane.js';
+import type { SessionId } from '../../src/model/ids.js';
+import { minutes, seconds } from '../../src/model/time.js';
+import { CONTROL_PORT } from '../support/overlay-world/configs.js';
+import { overlayWorld } from '../support/overlay-world.js';
 
-/** One or two of each range that is no host, in every way of writing that reaches the kernel as that address. */
-const NOBODY_4 = [
-  ...['0.0.0.0', '0.1.2.3', '127.0.0.1', '127.255.255.254', '169.254.0.1', '169.254.169.254', '192.0.0.8'],
-  ...['224.0.0.1', '239.255.255.250', '240.0.0.1', '255.255.255.255'],
-];
-const NOBODY_6 = [
-  ...['::', '::1', '::127.0.0.1', '::ffff:127.0.0.1', '::ffff:10.0.0.1', '64:ff9b::7f00:1', 'fe80::1', 'ff02::1'],
-];
-const PRIVATE = ['10.1.2.3', '100.64.0.1', '172.16.0.1', '172.31.255.254', '192.168.1.1', '198.18.0.1'];
-const PRIVATE_6 = ['fc00::1', 'fd12:3456::1'];
-
-const refused = (unit: Parameters<typeof checkUnit>[0]): boolean => {
-  try {
-    checkUnit(unit);
-    return false;
-  } catch {
-    return true;
-  }
+/** No host of anybody's, or this machine itself: one of each kind, as it may be written. */
+const NOWHERE: Readonly<Record<4 | 6, readonly string[]>> = {
+  4: [
+    '0.0.0.0',
+    '0.1.2.3',
+    '127.0.0.1',
+    '127.255.255.254',
+    '169.254.169.254',
+    '192.0.0.8',
+    '224.0.0.1',
+    '239.255.255.250',
+    '240.0.0.1',
+    '255.255.255.255',
+  ],
+  6: [
+    '::',
+    '::1',
+    '::127.0.0.1',
+    '::ffff:127.0.0.1',
+    '::ffff:10.0.0.1',
+    '64:ff9b::7f00:1',
+    'fe80::1',
+    'ff02::1',
+    'ff0e::1',
+  ],
 };
-const hop = (local: string, to: string) =>
-  relay(40_001, { localIp: ip(local), vouched: [], next: { kind: 'hop', endpoint: at(to, 4_000) } });
-const vouched = (local: string, from: string) =>
-  relay(40_001, { localIp: ip(local), vouched: [ip(from)], next: { kind: 'pair', port: port(40_002) } });
+/** Somebody's own networks: to be relayed to by a supernode that is in one itself, and by no other. */
+const PRIVATE: Readonly<Record<4 | 6, readonly string[]>> = {
+  4: ['10.0.0.1', '172.16.0.1', '192.168.1.1', '100.64.0.1'],
+  6: ['fc00::1', 'fd12:3456::1'],
+};
+const PUBLIC = {
+  4: ['198.51.100.10', '198.51.100.11', '203.0.113.5'],
+  6: ['2a01:db8::10', '2a01:db8::11', '2a01:db8::5'],
+} as const;
 
-for (const [family, local, inside, nobody, others, fine] of [
-  ['IPv4', '198.51.100.1', '192.168.1.5', NOBODY_4, PRIVATE, '198.51.100.9'],
-  ['IPv6', '2001:db8::1', 'fd00::5', NOBODY_6, PRIVATE_6, '2001:db8::9'],
-] as const) {
-  t.test(
-    `${family}: loopback, link-local, multicast and their like are relayed for, to, and from by nobody`,
-    async (t) => {
-      for (const own of [local, inside])
-        for (const address of nobody) {
-          t.ok(refused(hop(own, address)), `to ${address}, by ${own}`);
-          t.ok(refused(vouched(own, address)), `for ${address}, by ${own}`);
-          t.ok(refused(hop(address, fine)), `on ${address}`);
-          const pin = { from: at(fine, 40_001), to: at(address, 51_820) };
-          t.ok(refused(fullTunnel('wg-a', { pin })), `a direct path to ${address}`);
-        }
-      for (const own of [local, inside]) t.notOk(refused(hop(own, fine)), `${own} relays to ${fine}`);
-      t.notOk(refused(vouched(local, fine)));
-    },
-  );
+const relay = (localIp: string, hop: string, vouched: string): RelayUnit => ({
+  kind: 'relay',
+  session: 'ab'.repeat(16) as SessionId,
+  port: 40_001 as Port,
+  localIp: localIp as IpAddress,
+  vouched: [vouched as IpAddress],
+  next: { kind: 'hop', endpoint: { ip: hop as IpAddress, port: 40_002 as Port } },
+});
 
-  t.test(`${family}: a public relay sends to no private network`, async (t) => {
-    for (const address of others) t.ok(refused(hop(local, address)), address);
-    t.notOk(refused(hop(inside, others[0] as IpAddress)), 'one that is in such a network itself does');
+for (const family of [4, 6] as const) {
+  const [here, there, peer] = PUBLIC[family];
+  t.test(`row 25: a relay to, from or on a special address, IPv${family}`, async (t) => {
+    const kernel = memoryDataPlane();
+    const taken = async (unit: RelayUnit): Promise<boolean> =>
+      kernel.apply({ put: [unit] }).then(
+        () => true,
+        () => false,
+      );
+    t.ok(await taken(relay(here, there, peer)), 'an honest one');
+    await kernel.apply({ remove: ['relay/40001' as UnitId] });
+    for (const bad of NOWHERE[family]) {
+      t.notOk(await taken(relay(here, there, bad)), `peer ${bad}`);
+      t.notOk(await taken(relay(here, bad, peer)), `hop ${bad}`);
+      t.notOk(await taken(relay(bad, there, peer)), `local ${bad}`);
+    }
+    for (const bad of PRIVATE[family]) t.notOk(await taken(relay(here, bad, peer)), `hop ${bad}`);
+    t.notOk(await taken(relay(here, here, peer)), 'a hop that is the supernode itself');
+    t.equal(kernel.print(), '', 'nothing of it is in the kernel');
   });
 }
+
+t.test('row 25: another supernode asks for a relay to a special address, v4 and v6', async (t) => {
+  const world = await overlayWorld();
+  const own = world.node('a').store.facts.get<{ certificate: string; tlsKey: string; ca: string }>('enrolment');
+  if (own === undefined) throw new Error('a is not enrolled');
+  const b = world.node('b');
+  const target: DialTarget = {
+    address: { host: b.ip, port: CONTROL_PORT },
+    expect: { kind: 'supernode', id: b.identity.id },
+    ca: own.ca,
+    identity: () => ({ certificate: own.certificate, privateKey: own.tlsKey }),
+  };
+  const from = world.internet.host('192.0.2.200' as IpAddress);
+  for (const bad of [...NOWHERE[4], ...NOWHERE[6], ...PRIVATE[4], ...PRIVATE[6]]) {
+    const outcome = await world.outcome(
+      from.call(
+        target,
+        'openSession',
+        {
+          session: 'ab'.repeat(16) as SessionId,
+          generation: 1,
+          exit: world.node('x0').identity.id,
+          clientKey: world.node('c0').wireguard.publicKey,
+          kemKey: new Uint8Array(0),
+          innerIpv4: '10.200.4.200' as IpAddress,
+          innerIpv6: 'fd76:706e:64:1::200' as IpAddress,
+          lease: minutes(10),
+          path: 'relay2',
+          previousHop: { ip: bad as IpAddress, port: 53 as Port },
+        },
+        { timeout: seconds(5) },
+      ),
+    );
+    t.match(outcome, { code: /forbidden|bad-message/ }, bad);
+  }
+  t.same(world.residue(), []);
+});

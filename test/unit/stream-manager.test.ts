@@ -428,6 +428,21 @@ t.test('a peer that floods its stream is disconnected', async (t) => {
   t.equal(refusalOf(cable), 'rate-limited');
 });
 
+t.test('row 28: what one peer sends between two pings is bounded in bytes, too', async (t) => {
+  const world = streamWorld();
+  const supervisor = world.supervisor();
+  const { cable } = await world.join(supervisor, world.node('exit'), { size: 256 * 1024, outbox: 1_000 });
+  const other = await world.join(supervisor, world.node('exit'));
+  const news = { kind: 'problem', code: 'x', message: 'y' } as const;
+  for (let i = 0; i < 60; i++) cable.peer.send({ kind: 'event', news });
+  await world.clock.advance(100);
+  t.equal(refusalOf(cable), 'none', 'fifteen megabytes');
+  for (let i = 0; i < 10; i++) cable.peer.send({ kind: 'event', news });
+  await world.clock.advance(100);
+  t.equal(refusalOf(cable), 'rate-limited', 'and no more');
+  t.equal(refusalOf(other.cable), 'none');
+});
+
 t.test('disconnecting says why; closing ends everything and leaves no timer', async (t) => {
   const world = streamWorld();
   const supervisor = world.supervisor();

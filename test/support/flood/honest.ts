@@ -20,8 +20,8 @@ export interface Honest {
   readonly held: number;
 }
 
-/** How long anything an honest peer asks for may take: half of what a daemon gives it. */
-const PATIENCE_MS = 5_000;
+/** How long anything an honest peer asks for may take: what a stream has to authenticate in, and a third of a heartbeat’s silence. */
+const PATIENCE_MS = 10_000;
 /** Of each thing that honest peers do. */
 const EVERY_MS = 400;
 
