@@ -52,5 +52,8 @@ nat-table: setup ## which pair of NAT kinds gives which path, tried with real da
 fuzz: setup ## a million inputs for everything that reads what others send; TARGET=offer N=1000 SEED=7 for less, INPUT=file for one
 	@node --enable-source-maps dist/test/fuzz/main.js
 
+leaks: setup ## what leaves a client outside its tunnels while things change, by recordings; RUNS=20 for the table in docs; needs root
+	@node --enable-source-maps dist/chaos/leaks/main.js $(EVENTS)
+
 clean: ## remove what killed tests left in the system, and everything built
 	@scripts/clean

@@ -24,12 +24,21 @@ export function readCorpus(target: string, folder = CORPUS): readonly Uint8Array
     .map(unescaped);
 }
 
+/** Characters of one input, and of a target's file: beyond these a corpus is no help to who reads it. */
+const MOST_EACH = 3_000;
+const MOST_ALL = 48_000;
+
+/** Keeps the shortest ones, as far as there is room; each once. */
 export function writeCorpus(target: string, inputs: readonly Uint8Array[], folder = CORPUS): void {
   mkdirSync(folder, { recursive: true });
-  const lines = [...new Set(inputs.map(escaped))]
-    .filter((line) => line !== '')
-    .sort((a, b) => a.length - b.length || (a < b ? -1 : 1));
-  writeFileSync(pathOf(folder, target), lines.map((line) => `${line}\n`).join(''), 'latin1');
+  const lines = [...new Set(inputs.map(escaped))].filter((line) => line !== '' && line.length <= MOST_EACH);
+  lines.sort((a, b) => a.length - b.length || (a < b ? -1 : 1));
+  let room = MOST_ALL;
+  const kept = lines.filter((line) => {
+    room -= line.length + 1;
+    return room >= 0;
+  });
+  writeFileSync(pathOf(folder, target), kept.map((line) => `${line}\n`).join(''), 'latin1');
 }
 
 export const escaped = (input: Uint8Array): string =>

@@ -49,6 +49,28 @@ export function controlMessages(seed: number, each = 40): readonly Uint8Array[] 
   return all.map(encodeControl);
 }
 
+const COUNTS = new Set([
+  'id',
+  'requestId',
+  'generation',
+  'timestamp',
+  'serverTime',
+  'from',
+  'at',
+  'lease',
+  'took',
+  'port',
+]);
+const LINES = new Set(['ca', 'certificate', 'caCertificate']);
+
+/** What reading the same bytes twice cannot show: numbers that another program reads otherwise, text of several lines. */
+function checkFields(value: unknown, key = ''): void {
+  if (typeof value === 'number') must(!COUNTS.has(key) || Number.isSafeInteger(value), 'a count is none', [key, value]);
+  else if (typeof value === 'string') must(LINES.has(key) || !/\p{Cc}/u.test(value), 'a text has lines', value);
+  else if (typeof value === 'object' && value !== null && !(value instanceof Uint8Array))
+    for (const [name, inner] of Object.entries(value)) checkFields(inner, Array.isArray(value) ? key : name);
+}
+
 export const control: Target = {
   name: 'control',
   shape: 'protobuf',
@@ -61,6 +83,7 @@ export const control: Target = {
       run(input) {
         const read = orRefusal(decodeControl(input), ['bad-message']);
         if (read === undefined || !read.known) return;
+        checkFields(read.value);
         const written = encodeControl(read.value);
         mustEqual(decodeControl(written), { ok: true, value: read }, 'a message comes out as another');
         // A cheap message must not be made dear: what is kept of it is no larger than what came, but for defaults.
