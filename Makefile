@@ -7,7 +7,7 @@ BIN := node_modules/.bin
 RUN := node --enable-source-maps dist/test/run.js $(if $(filter no,$(SUM)),--no-sum)
 export HOLD RUNS MUTANT
 
-.PHONY: help setup demo test check unit host kernel bench-session bench-recovery nat-table fuzz mutants clean
+.PHONY: help setup demo test check unit host kernel bench-session bench-recovery nat-table fuzz leaks mutants clean
 .DEFAULT_GOAL := help
 
 help: ## this list
