@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { existsSync, mkdirSync, rmdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { Portal } from '../src/core/ports/portal.js';
 import { type IpAddress, parseIp } from '../src/model/address.js';
@@ -112,14 +112,5 @@ export function removePortalGroup({ directory }: ExcludedGroup): void {
     rmdirSync(directory);
   } catch {
     // Programs are in it still.
-  }
-}
-
-/** Whether any program is in the group. */
-export function portalIsUsed(group = portalGroup()): boolean {
-  try {
-    return group !== undefined && readFileSync(`${group.directory}/cgroup.procs`, 'utf8').trim() !== '';
-  } catch {
-    return false;
   }
 }
