@@ -25,6 +25,8 @@ const NOBODY_FOR: Millis = ms(1_500);
 const SELDOM = 6;
 /** How long packets go the other way: WireGuard has sent a probe by then. */
 const GLIMPSE: Millis = ms(20);
+/** Where a change of a peer takes longer (a machine that is busy with other things), a glimpse would, too: none is taken. */
+const QUICK: Millis = ms(60);
 /** A probe may be lost on a way that is open. */
 const GLIMPSES = 2;
 /** Longest, with what a quiet moment is waited for: the supernode repeats an order that was not answered for 5 s. */
@@ -68,6 +70,7 @@ export class WaySearch {
   #tunnel: HeldTunnel;
   #knocks = 0;
   #glimpses = 0;
+  #slow = false;
   #heardBefore = 0;
 
   constructor(
@@ -108,8 +111,10 @@ export class WaySearch {
       if (await this.#isHeard()) return 'open';
       // Who uses it from now on has used another one until now.
       if (this.#tunnel.use !== this.#current()?.use) this.#usedAnew();
-      if (this.#quiet.isNow() && this.#glimpses < GLIMPSES) {
-        if (await this.#glimpse()) return 'open';
+      if (this.#quiet.isNow() && this.#glimpses < GLIMPSES && !this.#slow) {
+        // Another knock is as much of a change as a glimpse is, and costs nobody anything.
+        this.#slow = (await this.#knock()) > QUICK;
+        if (!this.#slow && this.#quiet.isNow() && (await this.#glimpse())) return 'open';
       } else if (elapsed >= KNOCK_AGAIN && this.#knocks < 2) await this.#knock();
     }
   }
@@ -119,12 +124,16 @@ export class WaySearch {
     this.#quiet.restart();
   }
 
-  async #knock(): Promise<void> {
-    const { crypto } = this.deps.ports;
+  /** How long it took to put it. */
+  async #knock(): Promise<Millis> {
+    const { clock, crypto } = this.deps.ports;
     const key = knockKey(crypto, this.#tunnel.held.session, ++this.#knocks);
+    const began = clock.monotonic();
     await this.#put({ at: this.deps.at, knock: key, glimpse: false });
-    await sleep(this.deps.ports.clock, LOOK_EVERY);
+    const took = ms(clock.monotonic() - began);
+    await sleep(clock, LOOK_EVERY);
     this.#quiet.own();
+    return took;
   }
 
   async #glimpse(): Promise<boolean> {
