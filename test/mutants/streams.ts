@@ -308,14 +308,14 @@ export const STREAMS: readonly Mutant[] = [
     },
   },
   {
-    name: '25-mapped-addresses',
+    name: '25-translated-addresses',
     class: 25,
-    mistake: 'IPv4 addresses written as IPv6 ones are no special addresses',
+    mistake: 'IPv4 addresses that a translator makes of IPv6 ones are no special addresses',
     edits: [
       {
         file: 'dataplane/special-addresses.ts',
-        find: "  '240.0.0.0/4',\n  '::/96',\n  '::ffff:0:0/96',\n",
-        put: "  '240.0.0.0/4',\n  '::/96',\n",
+        find: "  '::ffff:0:0/96',\n  '64:ff9b::/96',\n  'fe80::/10',\n",
+        put: "  '::ffff:0:0/96',\n  'fe80::/10',\n",
       },
     ],
     caughtBy: {
