@@ -51,10 +51,12 @@ export class Connections {
       get bytesWritten() {
         return socket.bytesWritten;
       },
-      cut: () => {
-        connection.stop?.();
-        socket.destroy();
-      },
+      // Never from inside HTTP/2's own work, which Node's does not survive.
+      cut: () =>
+        void setImmediate(() => {
+          connection.stop?.();
+          socket.destroy();
+        }),
     });
     if (guarded === undefined) return false;
     const remote = { ip: ip.value, port: port.value };

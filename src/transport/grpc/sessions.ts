@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Server } from '@grpc/grpc-js';
 import type { Connection, Connections } from './connections.js';
@@ -23,8 +24,14 @@ export function watchSessions(grpc: Server, connections: Pick<Connections, 'from
     // Connections that break end so, too, and that is nobody's fault.
     if (error.code?.startsWith('ERR_HTTP2') === true) guarded.get(session)?.guarded.broke();
   });
-  // Before grpc-js, which would begin to answer.
-  server.prependListener('stream', ({ session }: ServerHttp2Stream) => {
-    if (session !== undefined) guarded.get(session)?.guarded.opened();
+  // Before grpc-js, which would begin to answer streams of a connection that is to be cut, and throws, to the end of the
+  // process, where one is not there any more.
+  server.prependListener('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
+    const connection = stream.session === undefined ? undefined : guarded.get(stream.session);
+    connection?.guarded.opened();
+    if (connection?.guarded.gone !== true && !stream.destroyed && !stream.closed) return;
+    // Without a content type nothing is looked up or begun for it.
+    delete headers['content-type'];
+    stream.respond = () => {};
   });
 }

@@ -61,6 +61,13 @@ export const FLOODS = {
     first: frame('headers', END_HEADERS | END_STREAM, 1, headers('/no.Such/Method')),
     again: each(200, (id) => frame('headers', END_HEADERS | END_STREAM, id, headersAgain())),
   },
+  /** Answered after they are gone. */
+  'streams for no method, reset': {
+    first: frame('headers', END_HEADERS, 1, headers('/no.Such/Method')),
+    again: each(400, (id) =>
+      Buffer.concat([frame('headers', END_HEADERS, id, headersAgain()), frame('reset', 0, id, u32(8))]),
+    ),
+  },
   'streams that stay open': {
     first: open(),
     again: each(16, (id) => frame('headers', END_HEADERS, id, headersAgain())),
