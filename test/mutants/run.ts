@@ -148,9 +148,10 @@ function outcomeOf(code: number | null, tap: string, complaints: string, test: r
   // A test that is passed over is told as passed, but not begun.
   const begun = tap.split('\n').map((line) => line.trim());
   const ran = test.every((name) => begun.includes(`# Subtest: ${name}`));
-  if (totals === undefined || totals.total === 0 || !ran)
-    return { kind: 'broken', said: `nothing was tested\n${said}` };
-  if (code === 0 && totals.fail === 0) return { kind: 'passed', said };
+  // Who bails out at the first failure counts nothing up.
+  const ended = totals === undefined ? /^\s*Bail out!/m.test(tap) : totals.total > 0;
+  if (!ended || !ran) return { kind: 'broken', said: `nothing was tested\n${said}` };
+  if (code === 0 && totals?.fail === 0) return { kind: 'passed', said };
   const failed = tap.split('\n').filter((line) => /^\s*not ok \d+/.test(line));
   // A test around one that hung fails with it; one that failed by itself says so beside them.
   const hung = /failureType: ['"]?(?:timeout|testCodeFailureTimeout)/.test(tap) || /not ok \d+ - timeout!/.test(tap);
