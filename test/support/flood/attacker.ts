@@ -85,8 +85,9 @@ function one(
       tls.once('close', () => tcp.destroy());
       tls.once('secureConnect', () => {
         if (what.instead === 'handshake') stop();
-        if (what.instead !== undefined) return;
+        // Who does not read does not hear that it is over.
         if (what.unread !== true) tls.resume();
+        if (what.instead !== undefined) return;
         tls.write(PREFACE);
         tls.write(frame('settings', 0, 0));
         if (what.first !== undefined) tls.write(what.first);
