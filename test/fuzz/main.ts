@@ -98,7 +98,7 @@ async function replay([name, ...more]: readonly string[], path: string): Promise
   const target = await openTargetNamed(name);
   const open = await target.open(SEED);
   try {
-    await open.run(readFileSync(path));
+    await open.run(new Uint8Array(readFileSync(path)));
     await open.check?.();
     console.log('1 inputs, 0 findings');
   } catch (thrown) {

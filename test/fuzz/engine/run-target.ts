@@ -53,7 +53,9 @@ const CHECK = 2_000;
 
 /** Runs inputs one after the other. Rejects only for what is wrong with the target itself. */
 export async function runTarget(target: Target, options: RunOptions): Promise<Stats> {
-  const { seed, from = 0, count, corpus, coverage, before, slow = SLOW } = options;
+  const { seed, from = 0, count, coverage, before, slow = SLOW } = options;
+  // What comes out of files are Buffers, and what is cut from those is so, too.
+  const corpus = options.corpus.map((one) => new Uint8Array(one));
   const open = await target.open(seed);
   const inputs = new Inputs(target, open, corpus);
   const findings = new Map<string, Finding>();
