@@ -33,10 +33,10 @@ export const TARGETS: Readonly<Record<string, Listed>> = {
   probe: { share: 6, cost: 200, load: async () => (await import('./probe.js')).probe },
   carriage: { share: 2, cost: 60, load: async () => (await import('./probe.js')).carriage },
   record: { share: 4, cost: 100, load: async () => (await import('./store.js')).record },
-  overlay: { share: 3, cost: 10_000, load: async () => (await import('./overlay.js')).overlay },
+  overlay: { share: 1, cost: 10_000, load: async () => (await import('./overlay.js')).overlay },
   'local-api': { share: 2, cost: 800, load: async () => (await import('./local-api.js')).localApi },
   http: { share: 0.4, cost: 3_000, load: async () => (await import('./local-api.js')).http },
-  streams: { share: 4, cost: 1_500, load: async () => (await import('./streams.js')).streams },
+  streams: { share: 3, cost: 1_500, load: async () => (await import('./streams.js')).streams },
   'state-files': { share: 0.3, cost: 8_000, load: async () => (await import('./store.js')).stateFiles },
 };
 
