@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import Database from 'better-sqlite3';
 import t from 'tap';
 import { networkStateOf } from '../../dataplane/network-state.js';
 import { listCounters, listElements } from '../../dataplane/nft.js';
@@ -15,6 +16,7 @@ import { peerIdOf } from '../../src/model/ids.js';
 import { days, instantOf, ms } from '../../src/model/time.js';
 import { decodeJson } from '../../src/store/json-codec.js';
 import { decodeDesired } from '../../src/store/records.js';
+import { openStore, STORE_FILE } from '../../src/store/sqlite/open.js';
 import { localClient } from '../../src/transport/local-api-client.js';
 import { serveLocalApi } from '../../src/transport/local-api-server.js';
 import { testLog } from '../support/test-log.js';
@@ -121,5 +123,16 @@ t.test('a stored value of no number, or deeper than a stack, is corrupt', (t) =>
 t.test('a long duration in milliseconds is written so that it can be read', (t) => {
   const written = formatDuration(ms(8_597_750_400));
   t.same(duration(ms(0), days(36_500))(written), { ok: true, value: 8_597_750_400 }, written);
+  t.end();
+});
+
+t.test('a database whose description of a table is damaged is corrupt', (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'vpnd-findings-'));
+  t.teardown(() => rmSync(dir, { recursive: true }));
+  openStore(dir, { role: 'exit' }).close();
+  const db = new Database(join(dir, STORE_FILE));
+  db.exec('ALTER TABLE ledger_entry RENAME COLUMN session TO sess1on');
+  db.close();
+  t.throws(() => openStore(dir, { role: 'exit' }), { name: 'VpndError', code: 'state-corrupt' });
   t.end();
 });

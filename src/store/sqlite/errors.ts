@@ -18,6 +18,9 @@ export function storeError(path: string, thrown: unknown): unknown {
       retryable: true,
     });
   if (/^SQLITE_(CORRUPT|NOTADB)/.test(code)) return corrupt(path, messageOf(thrown), thrown);
+  // The statements are always the same: what they name is missing where the description of the tables is damaged.
+  if (code === 'SQLITE_ERROR' && /no such (?:table|column)|has no column|malformed/.test(messageOf(thrown)))
+    return corrupt(path, messageOf(thrown), thrown);
   if (/^SQLITE_(BUSY|LOCKED)/.test(code))
     return new VpndError('state-locked', `${path} is held by another process`, { ...options, retryable: true });
   if (/^SQLITE_(READONLY|PERM|AUTH)/.test(code) || code === 'EROFS')
