@@ -35,21 +35,6 @@ export const NEVER_REACHED_IPV6 = cidrs(
   'fec0::/10',
 );
 
-/** Never a host to relay to or from, whatever the deployment: packets there would reach this machine or nobody. */
-const NEVER_A_HOST = cidrs(
-  '0.0.0.0/8',
-  '127.0.0.0/8',
-  '169.254.0.0/16',
-  '192.0.0.0/24',
-  '224.0.0.0/4',
-  '240.0.0.0/4',
-  '::/96',
-  '::ffff:0:0/96',
-  '64:ff9b::/96',
-  'fe80::/10',
-  'ff00::/8',
-);
-
 /** Private ranges that a client's own LAN may lie in. */
 export const LAN_IPV4 = cidrs('10.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12', '192.168.0.0/16');
 export const LAN_IPV6 = cidrs('fc00::/7', 'fe80::/10');
@@ -60,9 +45,6 @@ export const LAN_DISCOVERY_IPV6 = cidrs('ff02::/16');
 export const DHCP_SERVERS = [...LAN_IPV4, ...cidrs('100.64.0.0/10', '255.255.255.255/32')];
 
 const within = (ranges: readonly Cidr[], address: IpAddress): boolean => ranges.some((r) => contains(r, address));
-
-/** Loopback, unspecified, link-local, multicast, reserved and mapped addresses. */
-export const isNeverAHost = (address: IpAddress): boolean => within(NEVER_A_HOST, address);
 
 /** Anything but a globally routed unicast address. */
 export const isNotPublic = (address: IpAddress): boolean =>

@@ -14,7 +14,8 @@ import {
 } from '../src/model/dataplane.js';
 import { VpndError } from '../src/model/errors.js';
 import { parseWireGuardPrivateKey, parseWireGuardPublicKey } from '../src/model/keys.js';
-import { isNeverAHost, isNotPublic } from './special-addresses.js';
+import { isNeverAHost } from '../src/model/never-a-host.js';
+import { isNotPublic } from './special-addresses.js';
 
 /**
  * Throws VpndError `bad-config` for a unit that must never reach the kernel. The parsers of src/model have seen these

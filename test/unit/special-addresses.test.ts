@@ -111,3 +111,25 @@ t.test('row 25: another supernode asks for a relay to a special address, v4 and 
   }
   t.same(world.residue(), []);
 });
+
+t.test('row 25: a supernode tells an exit to send to a special address, v4 and v6', async (t) => {
+  const world = await overlayWorld();
+  const [b, exit] = [world.node('b'), world.node('x0')];
+  // Somebody's own network, once the wire has made an IPv4 address of it: an exit's supernode may be there.
+  const nowhere = [...NOWHERE[4], ...NOWHERE[6]].filter((ip) => ip !== '::ffff:10.0.0.1');
+  for (const bad of nowhere) {
+    let told = 0;
+    b.tampering.sends = (message) => {
+      if (message.kind !== 'command' || message.command.desired.kind !== 'setup-exit') return message;
+      told++;
+      const endpoint = { ip: bad as IpAddress, port: 53 as Port };
+      return { ...message, command: { ...message.command, desired: { ...message.command.desired, endpoint } } };
+    };
+    t.match(await world.refusal('c0'), { code: 'exit-refused' }, bad);
+    t.ok(told > 0);
+    t.same(exit.sessionUnits(), []);
+    await world.down('c0');
+  }
+  b.tampering.sends = (message) => message;
+  t.equal(await world.refusal('c0'), undefined, 'an honest one');
+});

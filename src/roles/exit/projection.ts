@@ -6,6 +6,7 @@ import type { SessionRecord } from '../../core/ports/store.js';
 import { VpndError } from '../../model/errors.js';
 import type { SessionId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
+import { isNeverAHost } from '../../model/never-a-host.js';
 import { checkInner, type ExitTerms, exitAnswer, exitDevice, exitPeer } from '../common/exit-units.js';
 import type { NodeKeys } from '../common/keys.js';
 import type { WireGuardKeys } from './wireguard-keys.js';
@@ -44,6 +45,10 @@ export function exitProjection(deps: ExitProjectionDeps): Projection {
     accept(command, record, others) {
       const { desired } = command;
       if (desired.kind === 'relay-setup') throw new VpndError('not-supported', 'an exit relays for nobody');
+      const endpoint = 'endpoint' in desired ? desired.endpoint : undefined;
+      if (endpoint !== undefined && isNeverAHost(endpoint.ip)) {
+        throw new VpndError('exit-refused', `${endpoint.ip} is no address that a session's packets are sent to`);
+      }
       if (desired.kind !== 'setup-exit') return;
       const isNew = record === undefined || record.desired.length === 0;
       const closed = isNew ? deps.closed() : undefined;
