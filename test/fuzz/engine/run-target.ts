@@ -62,6 +62,8 @@ export async function runTarget(target: Target, options: RunOptions): Promise<St
   const kept: { readonly input: Uint8Array; readonly signature: readonly number[] }[] = [];
   let slowest = 0;
   let heapBefore = 0;
+  /** Inputs that are kept are no growth of what is tried. */
+  let keptMiB = 0;
   let current: { index: number; input: Uint8Array } | undefined;
   const found = (thrown: unknown): void => {
     if (current === undefined) throw thrown;
@@ -87,6 +89,7 @@ export async function runTarget(target: Target, options: RunOptions): Promise<St
     const took = performance.now() - began;
     if (coverage?.end()) {
       inputs.keep(input);
+      keptMiB += input.length / 1024 ** 2;
       kept.push({ input, signature: coverage.signature() });
     }
     if (took > slowest) slowest = took;
@@ -102,10 +105,10 @@ export async function runTarget(target: Target, options: RunOptions): Promise<St
       await runOne(index, inputs.of(seed + index));
       if (i % TURN === TURN - 1) await new Promise<void>((resolve) => setImmediate(resolve));
       if (i % CHECK === CHECK - 1) await checked(open, found);
-      if (i === Math.floor(count / 10)) heapBefore = heapMiB();
+      if (i === Math.floor(count / 10)) heapBefore = heapMiB() - keptMiB;
     }
     await checked(open, found);
-    const growth = count > 100 ? heapMiB() - heapBefore : 0;
+    const growth = count > 100 ? heapMiB() - keptMiB - heapBefore : 0;
     if (growth > (target.mostGrowth ?? GROWTH)) found(new Error(`the heap grew by ${growth.toFixed(0)} MiB`));
     return {
       target: target.name,
