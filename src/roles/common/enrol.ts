@@ -251,7 +251,11 @@ async function trustOfToken(address: HostPort, token: JoinToken, ports: Ports): 
     return { serial: 0, baseKeys: baseKey === undefined ? [] : [baseKey], authorities: [ca] };
   } catch (thrown) {
     if (baseKey === undefined || toVpndError(thrown).code !== 'wrong-ca') throw thrown;
-    return (await askForAnchors(address, trustIn(baseKey), ports)).trust;
+    const asked = askForAnchors(address, trustIn(baseKey), ports).catch(() => {
+      // What is wrong is the token, or who answers: not what came of asking him.
+      throw thrown;
+    });
+    return (await asked).trust;
   }
 }
 
