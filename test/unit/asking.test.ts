@@ -19,7 +19,7 @@ interface Stream {
 }
 
 /** A line whose first stream behaves as said, and the one after a new dial answers within 20 ms. */
-function scene(first: Stream, { answersTcp = true, comesUp = true } = {}) {
+function scene(first: Stream, { answersTcp = true, answersUdp = true, comesUp = true } = {}) {
   const clock = new VirtualClock();
   const dialled: number[] = [];
   let requests = 0;
@@ -45,7 +45,7 @@ function scene(first: Stream, { answersTcp = true, comesUp = true } = {}) {
         ? new Promise<void>((resolve) => clock.after(ms(100), () => resolve()))
         : Promise.reject(new VpndError('timeout', 'it is not up')),
   };
-  const line = { index: 0, upstream, supervisor: () => A } as unknown as Line;
+  const line = { index: 0, upstream, supervisor: () => A, vouch: async () => answersUdp } as unknown as Line;
   const asked = askForExit({ clock, answersTcp: async () => answersTcp }, line, REQUEST, seconds(40));
   const outcome = clock.run(
     asked.then(
@@ -56,12 +56,12 @@ function scene(first: Stream, { answersTcp = true, comesUp = true } = {}) {
   return { clock, dialled, outcome, requests: () => requests };
 }
 
-t.test('a connection that swallows everything is replaced after a second, and asked again', async (t) => {
+t.test('a connection that swallows everything is replaced, and asked again', async (t) => {
   const { clock, dialled, outcome, requests } = scene({});
   t.equal(await outcome, 'granted');
-  t.same(dialled, [1_000]);
+  t.same(dialled, [1_500]);
   t.equal(requests(), 2);
-  t.ok(clock.monotonic() < 1_200);
+  t.ok(clock.monotonic() < 1_700);
 });
 
 t.test('a supernode that takes its time over an answer, and speaks, is waited for', async (t) => {
@@ -74,6 +74,12 @@ t.test('a supernode that takes its time over an answer, and speaks, is waited fo
 t.test('where its machine takes no connection either, a new stream would not help', async (t) => {
   const { dialled, outcome } = scene({}, { answersTcp: false });
   t.equal(await outcome, 'timeout');
+  t.same(dialled, []);
+});
+
+t.test('a daemon that has too much to do for a datagram gets no new stream', async (t) => {
+  const { dialled, outcome } = scene({ answersAfter: seconds(8) }, { answersUdp: false });
+  t.equal(await outcome, 'granted');
   t.same(dialled, []);
 });
 

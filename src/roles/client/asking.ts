@@ -5,7 +5,7 @@ import { type Millis, ms, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 
 /** A supernode answers a ping in a round trip: where nothing at all has come for so long, something is wrong. */
-const STALLED: Millis = seconds(1);
+const STALLED: Millis = ms(1_500);
 const REDIAL_LIMIT: Millis = seconds(3);
 
 export interface AskingDeps {
@@ -16,8 +16,10 @@ export interface AskingDeps {
 
 /**
  * Asks for a session over a line. A connection whose network was away waits with sending again for as long as that took
- * (RFC 6298: the timer doubles), and its supernode may be back for long: where a new connection gets through and nothing
- * comes over this one, the stream is dialled anew and asked again. Rejects as the supernode does, and with `timeout`.
+ * (RFC 6298: the timer doubles), and its supernode may be back for long: where its daemon answers a datagram, its machine
+ * a new connection, and nothing comes over this one, the stream is dialled anew and asked again. A daemon that has too
+ * much to do is late with its datagrams as well, and new streams are the last thing it needs. Rejects as the supernode
+ * does, and with `timeout`.
  */
 export async function askForExit(
   { clock, answersTcp }: AskingDeps,
@@ -30,7 +32,8 @@ export async function askForExit(
   const began = clock.monotonic();
   let redialled = false;
   const look = async () => {
-    if (supernode === undefined || upstream.heardAfter(began) || !(await answersTcp(supernode))) return;
+    if (supernode === undefined || upstream.heardAfter(began)) return;
+    if (!(await line.vouch()) || !(await answersTcp(supernode))) return;
     if (upstream.heardAfter(began) || line.supervisor() !== supernode) return;
     redialled = true;
     upstream.stalled();
