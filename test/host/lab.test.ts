@@ -240,8 +240,9 @@ t.test('cables, cards and homes change under a host', async (t) => {
     lab.home('other', { nat: 'port-preserving', publicIpv4: '198.51.100.11', lan: '192.168.2.0/24' }),
   ]);
   const laptop = await one.host('laptop');
+  // Long enough for a neighbour that has just been lost to be asked for again.
   const seen = async (): Promise<string> => {
-    const got = await laptop.run(['curl', '-sS', '--max-time', '2', web.url]);
+    const got = await laptop.run(['curl', '-sS', '--max-time', '5', web.url]);
     return got.code === 0 ? JSON.parse(got.stdout).ip : 'nobody';
   };
   t.equal(await seen(), '198.51.100.10');

@@ -51,7 +51,7 @@ t.test('where a region has no exit, a supernode with --egress is one', async (t)
 });
 
 t.test('what operators look at', async (t) => {
-  const overlay = await Overlay.start();
+  const overlay = await Overlay.start({ clientArgs: ['--standby', 'off'] });
   t.teardown(() => overlay.close());
   await overlay.client.cli('up');
   const ports: [OverlayNode, number][] = [

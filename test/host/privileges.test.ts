@@ -10,12 +10,10 @@ import {
   NET_ADMIN,
   NET_ADMIN_AND_BIND,
   NOTHING,
+  setsNames,
   type Witnessed,
   witness,
 } from '../support/process-facts.js';
-
-/** The process that sets the resolver for a client. */
-const setsNames = (pid: number): boolean => /dns-helper-main/.test(commandOf(pid));
 
 /**
  * Daemons that root starts: what they and everything they start are allowed, with an environment made by somebody who

@@ -94,3 +94,6 @@ export async function witness(host: Host): Promise<() => readonly Witnessed[]> {
         return { tool, args, facts: { ...statusFacts(text), env, cwd: /^CWD (.*)$/m.exec(text)?.[1] ?? '' } };
       });
 }
+
+/** The one process of a client that root keeps, without a capability: it sets the resolver. */
+export const setsNames = (pid: number): boolean => /dns-helper-main/.test(commandOf(pid));
