@@ -17,7 +17,9 @@ const REQUEST_LIMIT_MS = 60_000;
 const SLEEP_MS = 4_000;
 const DEAD_MS = 1_500;
 const WITHOUT_EXIT_MS = 3_000;
-const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+/** What was built, in its place below the package. */
+const BUILT = fileURLToPath(new URL('../../', import.meta.url));
+const PACKAGE = fileURLToPath(new URL('../../../', import.meta.url));
 /** As deploy/systemd/vpnd-lockdown.service runs it. */
 const AS_UNIT = [
   ...['setpriv', '--reuid', `${LAB_UID}`, '--regid', `${LAB_UID}`, '--clear-groups', '--no-new-privs'],
@@ -134,16 +136,17 @@ const upgrade = whileUp('upgrade', 'other binaries are put in place and the daem
   const { client } = bed;
   const place = join(client.host.directory, 'new-version');
   mkdirSync(place, { recursive: true });
-  for (const part of ['bin', 'src', 'dataplane', 'package.json']) {
-    cpSync(join(ROOT, part), join(place, part), { recursive: true, force: true });
+  for (const part of ['bin', 'src', 'dataplane']) {
+    cpSync(join(BUILT, part), join(place, 'dist', part), { recursive: true, force: true });
   }
+  cpSync(join(PACKAGE, 'package.json'), join(place, 'package.json'), { force: true });
   try {
-    symlinkSync(join(ROOT, 'node_modules'), join(place, 'node_modules'));
+    symlinkSync(join(PACKAGE, 'node_modules'), join(place, 'node_modules'));
   } catch {
     // It is there since the last upgrade.
   }
   await client.stop();
-  await client.start({ binary: join(place, 'bin/vpnd.js') });
+  await client.start({ binary: join(place, 'dist/bin/vpnd.js') });
   await bed.carried();
 });
 
