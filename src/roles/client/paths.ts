@@ -151,7 +151,7 @@ export class Paths {
       throw new VpndError('no-direct', 'the tunnel has changed while a direct path was looked for');
     }
     if (found === 'open' || hasty) {
-      if (await this.#takes(held.session, update)) return;
+      if (await this.#takes(held.session, update, wanted)) return;
     }
     ports.metrics.tunnelChanges.inc({ what: 'no-direct' });
     if (found === 'unsure' && !hasty) {
@@ -162,8 +162,8 @@ export class Paths {
     throw new VpndError('no-direct', 'nothing came through on the direct path');
   }
 
-  /** The tunnel itself goes there. False where nothing comes back, and it is as it was. */
-  async #takes(session: SessionId, { endpoint, keepalive }: RelayUpdate): Promise<boolean> {
+  /** The tunnel itself goes there. False where nothing comes back, or nobody wants it any more, and it is as it was. */
+  async #takes(session: SessionId, { endpoint, keepalive }: RelayUpdate, wanted: () => boolean): Promise<boolean> {
     const { ports, tunnels } = this.deps;
     const before = tunnels.withSession(session);
     if (before === undefined) return true;
@@ -176,7 +176,7 @@ export class Paths {
     };
     tunnels.put(trying);
     await tunnels.commit();
-    const through = await this.#comesThrough(trying);
+    const through = (await this.#comesThrough(trying)) && wanted();
     const now = tunnels.withSession(session);
     if (now === undefined) return true;
     if (!through) {
