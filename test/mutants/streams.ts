@@ -288,7 +288,7 @@ export const STREAMS: readonly Mutant[] = [
     ],
     caughtBy: {
       file: 'test/unit/special-addresses.test.ts',
-      test: ['IPv4: loopback, link-local, multicast and their like are relayed for, to, and from by nobody'],
+      test: ['row 25: a relay to, from or on a special address, IPv4'],
     },
   },
   {
@@ -304,7 +304,7 @@ export const STREAMS: readonly Mutant[] = [
     ],
     caughtBy: {
       file: 'test/unit/special-addresses.test.ts',
-      test: ['IPv4: loopback, link-local, multicast and their like are relayed for, to, and from by nobody'],
+      test: ['row 25: a relay to, from or on a special address, IPv4'],
     },
   },
   {
@@ -313,14 +313,30 @@ export const STREAMS: readonly Mutant[] = [
     mistake: 'IPv4 addresses that a translator makes of IPv6 ones are no special addresses',
     edits: [
       {
-        file: 'dataplane/special-addresses.ts',
+        file: 'src/model/never-a-host.ts',
         find: "  '::ffff:0:0/96',\n  '64:ff9b::/96',\n  'fe80::/10',\n",
         put: "  '::ffff:0:0/96',\n  'fe80::/10',\n",
       },
     ],
     caughtBy: {
       file: 'test/unit/special-addresses.test.ts',
-      test: ['IPv6: loopback, link-local, multicast and their like are relayed for, to, and from by nobody'],
+      test: ['row 25: a relay to, from or on a special address, IPv6'],
+    },
+  },
+  {
+    name: '25-exit-sends-anywhere',
+    class: 25,
+    mistake: 'an exit sends to whatever address its supernode names',
+    edits: [
+      {
+        file: 'src/roles/exit/projection.ts',
+        find: 'if (endpoint !== undefined && isNeverAHost(endpoint.ip)) {',
+        put: "if (endpoint !== undefined && isNeverAHost(endpoint.ip) && endpoint.ip === '') {",
+      },
+    ],
+    caughtBy: {
+      file: 'test/unit/special-addresses.test.ts',
+      test: ['row 25: a supernode tells an exit to send to a special address, v4 and v6'],
     },
   },
   {
