@@ -70,6 +70,11 @@ for (const family of [4, 6] as const) {
       t.notOk(await taken(relay(bad, there, peer)), `local ${bad}`);
     }
     for (const bad of PRIVATE[family]) t.notOk(await taken(relay(here, bad, peer)), `hop ${bad}`);
+    // One in a private network relays within it, and to itself or nobody no more than others do.
+    const [inside = here, beside = there] = [PRIVATE[family][0], PRIVATE[family][1]];
+    t.ok(await taken(relay(inside, beside, peer)), 'an honest one at home');
+    await kernel.apply({ remove: ['relay/40001' as UnitId] });
+    for (const bad of NOWHERE[family]) t.notOk(await taken(relay(inside, bad, peer)), `hop ${bad} at home`);
     t.notOk(await taken(relay(here, here, peer)), 'a hop that is the supernode itself');
     t.equal(kernel.print(), '', 'nothing of it is in the kernel');
   });
