@@ -35,7 +35,7 @@ host: setup ## real daemons and packets in network namespaces; needs root
 
 kernel: setup ## what test/kernel/files.txt lists, in a virtual machine with kernel WireGuard
 	@scripts/setup kernel
-	@test/kernel/vm -t 3000 -- $(RUN) kernel
+	@test/kernel/vm -t 3600 -- $(RUN) kernel
 
 bench-session: setup ## how fast sessions open, and what forwarding and idle clients cost
 	@node --enable-source-maps dist/bench/session.js
