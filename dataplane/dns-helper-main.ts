@@ -10,4 +10,5 @@ import { openLinuxDns } from './dns-linux.js';
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
 process.umask(0o022);
 await serveDns(openLinuxDns(), new Socket({ fd: 0, readable: true, writable: true }));
+// Its handlers of signals would keep it.
 process.exit();

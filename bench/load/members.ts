@@ -55,9 +55,28 @@ export function signMembers(
 }
 
 /** Throws for text that is no base64. */
-export function membershipOf(member: Member): Signed {
+function membershipOf(member: Member): Signed {
   return { body: bytesOf(member.body), signature: bytesOf(member.signature) };
 }
+
+/** What a client that is nothing but a stream says of itself. Throws for text that is no base64. */
+export const clientOf = (member: Member, region: string, software: string) =>
+  ({
+    membership: membershipOf(member),
+    role: 'client',
+    region: region as Region,
+    wireguardKey: undefined,
+    capabilities: {
+      software,
+      ipv6: false,
+      publicEndpoint: undefined,
+      country: undefined,
+      maxMbps: 0,
+      sessionCapacity: 0,
+    },
+    sessions: [],
+    supernode: undefined,
+  }) as const;
 
 export function bytesOf(text: string): Uint8Array {
   const bytes = fromBase64(text);

@@ -9,9 +9,8 @@ import { makeAuthRequest } from '../../src/core/auth.js';
 import { openSodium } from '../../src/identity/sodium.js';
 import type { IpAddress, Port } from '../../src/model/address.js';
 import type { AuthResponse } from '../../src/model/messages.js';
-import type { Region } from '../../src/model/role.js';
 import { instantOf } from '../../src/model/time.js';
-import { bytesOf, type Member, membershipOf, type OverlayKeys } from './members.js';
+import { bytesOf, clientOf, type Member, type OverlayKeys } from './members.js';
 import { openRawStream } from './raw-stream.js';
 
 export interface Load {
@@ -64,22 +63,7 @@ async function join(member: Member, from: string): Promise<void> {
     from: from as IpAddress,
   });
   const identity = crypto.identityFromSeed(bytesOf(member.seed));
-  const self = {
-    membership: membershipOf(member),
-    role: 'client',
-    region: load.region as Region,
-    wireguardKey: undefined,
-    capabilities: {
-      software: 'vpnd-bench',
-      ipv6: false,
-      publicEndpoint: undefined,
-      country: undefined,
-      maxMbps: 0,
-      sessionCapacity: 0,
-    },
-    sessions: [],
-    supernode: undefined,
-  } as const;
+  const self = clientOf(member, load.region, 'vpnd-bench');
   const server = { id: load.keys.supernode, challenge, serverKeyHash };
   const welcome = await new Promise<AuthResponse>((resolve, reject) => {
     let up = false;

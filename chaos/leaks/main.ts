@@ -26,6 +26,7 @@ const names = process.argv.slice(2).filter((name) => name !== '');
 const unknown = names.filter((name) => !TRANSITIONS.some((one) => one.name === name));
 if (unknown.length > 0 || !Number.isInteger(runs) || runs < 1) {
   console.error(`RUNS=<number> leaks [${TRANSITIONS.map(({ name }) => name).join(' ')}]`);
+  // Nothing has been started that had to end first.
   process.exit(2);
 }
 

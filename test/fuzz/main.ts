@@ -119,5 +119,6 @@ function numberFrom(name: string, otherwise: number): number {
 
 function fail(why: string): never {
   console.error(why);
+  // Before any target has been started.
   process.exit(2);
 }

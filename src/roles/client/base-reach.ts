@@ -2,7 +2,7 @@ import type { Clock } from '../../core/ports/clock.js';
 import type { DialTarget } from '../../core/ports/network.js';
 import { type HostPort, parseIp } from '../../model/address.js';
 import type { Exemption } from '../../model/dataplane.js';
-import { type Millis, minutes } from '../../model/time.js';
+import { type Millis, minutes, ms } from '../../model/time.js';
 
 /** An answer of base comes in seconds; the next question, if any, makes the way anew. */
 const REACHED_FOR: Millis = minutes(1);
@@ -31,7 +31,7 @@ export class BaseReach {
     const ip = parseIp(host);
     if (expect.kind !== 'base' || !ip.ok) return;
     const exemption: Exemption = { protocol: 'tcp', endpoint: { ip: ip.value, port } };
-    this.#asked.set(`${host} ${port}`, { exemption, until: (this.clock.monotonic() + REACHED_FOR) as Millis });
+    this.#asked.set(`${host} ${port}`, { exemption, until: ms(this.clock.monotonic() + REACHED_FOR) });
     await this.exempt();
   }
 }

@@ -6,7 +6,7 @@ import type { IpAddress } from '../../model/address.js';
 import type { InterfaceName } from '../../model/dataplane.js';
 import { toVpndError } from '../../model/errors.js';
 import type { EventCode } from '../../model/event.js';
-import { type Millis, seconds } from '../../model/time.js';
+import { type Millis, ms, seconds } from '../../model/time.js';
 
 export interface DnsKeeperDeps {
   readonly clock: Clock;
@@ -93,9 +93,9 @@ export class DnsKeeper {
       if (device === undefined || servers === undefined) await this.#restore(dns);
       else await this.#put(dns, device, servers);
       this.#tell(undefined);
-      this.#lookAt = add(clock.monotonic(), this.#report?.cheap === false ? ASK_EVERY : LOOK_EVERY);
+      this.#lookAt = ms(clock.monotonic() + (this.#report?.cheap === false ? ASK_EVERY : LOOK_EVERY));
     } catch (thrown) {
-      this.#lookAt = add(clock.monotonic(), AGAIN);
+      this.#lookAt = ms(clock.monotonic() + AGAIN);
       const { code, message } = toVpndError(thrown);
       if (this.#problem === undefined) this.deps.log.warn('the resolver could not be set', { code, reason: message });
       const what =
@@ -138,5 +138,3 @@ export class DnsKeeper {
     this.deps.changed();
   }
 }
-
-const add = (at: Millis, after: Millis): Millis => (at + after) as Millis;

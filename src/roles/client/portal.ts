@@ -1,6 +1,7 @@
 import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import type { Portal } from '../../core/ports/portal.js';
+import { KeyedQueue } from '../../core/serial.js';
 import type { IpAddress } from '../../model/address.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import type { EventCode } from '../../model/event.js';
@@ -44,7 +45,7 @@ export class PortalKeeper {
   #open: OpenPortal | undefined;
   #closeAt: Millis = ms(0);
   #cancel: () => void = () => {};
-  #turn: Promise<void> = Promise.resolve();
+  readonly #turns = new KeyedQueue<'portal'>();
   /** Whether the page was ever seen while it is open, and how often in a row it was not since. */
   #wasSeen = false;
   #missed = 0;
@@ -70,7 +71,7 @@ export class PortalKeeper {
    * open begins its time anew.
    */
   open(duration: Millis): Promise<OpenPortal> {
-    return this.#inTurn(async () => {
+    return this.#turns.run('portal', async () => {
       const { portal, clock } = this.deps;
       if (portal === undefined) throw new VpndError('not-supported', 'this client changes nothing on its machine');
       if (!this.deps.isHeld()) throw new VpndError('not-found', 'nothing is held here: log in with any browser');
@@ -92,7 +93,7 @@ export class PortalKeeper {
 
   /** Nothing happens where it is closed. Never rejects. */
   close(why: string): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#turns.run('portal', async () => {
       if (this.#open === undefined) return;
       try {
         await this.deps.portal?.close();
@@ -139,14 +140,5 @@ export class PortalKeeper {
 
   #complain(thrown: unknown): void {
     this.deps.log.warn('the way to a log-in page could not be closed', { code: toVpndError(thrown).code, err: thrown });
-  }
-
-  #inTurn<T>(task: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(task);
-    this.#turn = result.then(
-      () => {},
-      () => {},
-    );
-    return result;
   }
 }

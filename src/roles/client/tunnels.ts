@@ -5,6 +5,7 @@ import type { InterfaceName, Unit, UnitId } from '../../model/dataplane.js';
 import { unitIdOf } from '../../model/dataplane.js';
 import type { SessionId } from '../../model/ids.js';
 import type { WireGuardKeyPair } from '../../model/keys.js';
+import { slotDevice } from '../common/slot-device.js';
 import type { Exemption } from './exemptions.js';
 import type { Protection } from './protection.js';
 import { checkStep } from './steps.js';
@@ -12,10 +13,6 @@ import { type HeldTunnel, hasSession, isInForce, type Tunnel, tunnelUnits } from
 
 /** The active one, its standby, and one that retires or is being made. */
 export const SLOTS = 3;
-
-/** Interface names are at most 15 characters long. */
-export const slotDevice = (base: InterfaceName, slot: number): InterfaceName =>
-  (slot === 0 ? base : `${base.slice(0, 13)}-${slot}`) as InterfaceName;
 
 /** Of all the tunnels that a client may have. */
 export const slotDevices = (base: InterfaceName): readonly InterfaceName[] =>

@@ -196,6 +196,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     executor,
     ask: (owner, sessions, reason) =>
       member.lineTo(owner)?.upstream.tell({ kind: 'sessions-move', sessions, reason }) === 'sent',
+    end,
     portMoved: () => {
       for (const line of member.lines()) if (line.isUp()) line.upstream.redial();
     },

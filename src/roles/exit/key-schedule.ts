@@ -1,14 +1,13 @@
-import { newCommand } from '../../core/commands.js';
 import type { CommandExecutor } from '../../core/executor.js';
 import type { Clock } from '../../core/ports/clock.js';
 import type { Crypto } from '../../core/ports/crypto.js';
 import type { Log } from '../../core/ports/log.js';
-import type { Random } from '../../core/ports/random.js';
 import type { SessionRecord } from '../../core/ports/store.js';
+import { sessionsBy } from '../../core/sessions-by.js';
 import type { RotateKeyRequest } from '../../gen/vpnd/v1/admin_pb.js';
 import { VpndError } from '../../model/errors.js';
 import type { PeerId, SessionId } from '../../model/ids.js';
-import { hours, type Millis, minutes, ms, seconds, since } from '../../model/time.js';
+import { hours, type Millis, minutes, seconds, since } from '../../model/time.js';
 import { MAX_MOVED_SESSIONS } from '../../transport/codec/limits.js';
 import type { History } from '../common/history.js';
 import { keyReason, unknownKey } from '../common/key-request.js';
@@ -32,13 +31,14 @@ export interface KeyScheduleDeps {
   /** Undefined for never. */
   readonly every: Millis | undefined;
   readonly clock: Clock;
-  readonly random: Random;
   readonly crypto: Pick<Crypto, 'wireGuardKeyPair'>;
   readonly log: Log;
   readonly history: History;
-  readonly executor: Pick<CommandExecutor, 'sessions' | 'session' | 'execute' | 'reconcile'>;
+  readonly executor: Pick<CommandExecutor, 'sessions' | 'reconcile'>;
   /** Asks the supernode that owns these sessions to have them moved; false where it cannot be told now. */
   readonly ask: (owner: PeerId, sessions: readonly SessionId[], reason: string) => boolean;
+  /** Ends sessions by the exit's own decision. */
+  readonly end: (sessions: readonly SessionRecord[], reason: string) => void;
   /** Clients reach the current key where the exit says they do, or not any more: supernodes are to be told. */
   readonly portMoved: () => void;
   /** The retiring key is off the record. */
@@ -141,7 +141,7 @@ export class KeySchedule {
 
   /** What is left on the retiring key is asked to move, and in the end made to. */
   async #moveAlong(): Promise<void> {
-    const { keys, clock, executor, log, random } = this.deps;
+    const { keys, clock, log } = this.deps;
     const { retiring } = keys;
     if (retiring === undefined || this.#stopped) return;
     const left = this.#left();
@@ -149,19 +149,14 @@ export class KeySchedule {
     const age = since(clock.now(), retiring.retiringSince);
     if (age >= RETIRED_WITHIN) {
       log.warn('sessions on an old WireGuard key did not move in a day, and end', { count: left.length });
-      for (const { session, generation, owner } of left) {
-        const end = newCommand(random, session, generation + 1, ms(0), { kind: 'disconnect', reason: REASON });
-        await executor
-          .execute(end, owner)
-          .catch((err: unknown) => log.warn('it is still there', { session_id: session, err }));
-      }
+      this.deps.end(left, REASON);
       return;
     }
     const now = clock.monotonic();
     if (age < LINGER && !retiring.soon) return;
     if (this.#askedAt !== undefined && now - this.#askedAt < ASK_EVERY) return;
     let told = true;
-    for (const [owner, sessions] of byOwner(left)) {
+    for (const [owner, sessions] of sessionsBy(left, (one) => one.owner)) {
       for (let from = 0; from < sessions.length; from += MAX_MOVED_SESSIONS)
         told = this.deps.ask(owner, sessions.slice(from, from + MAX_MOVED_SESSIONS), REASON) && told;
     }
@@ -202,12 +197,6 @@ export class KeySchedule {
     changed();
     if (keys.portIsTaken) await this.rotate('the configured port is free again', true);
   }
-}
-
-function byOwner(records: readonly SessionRecord[]): ReadonlyMap<PeerId, readonly SessionId[]> {
-  const found = new Map<PeerId, SessionId[]>();
-  for (const { owner, session } of records) found.set(owner, [...(found.get(owner) ?? []), session]);
-  return found;
 }
 
 /** `vpnd keys rotate wireguard`. Rejects with `not-supported` for another kind of key, and as `KeySchedule.rotate`. */

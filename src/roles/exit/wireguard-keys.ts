@@ -5,10 +5,9 @@ import type { Command, SetupExit } from '../../model/command.js';
 import type { InterfaceName, Unit } from '../../model/dataplane.js';
 import type { WireGuardKeyPair, WireGuardPublicKey } from '../../model/keys.js';
 import type { Instant } from '../../model/time.js';
+import { slotDevice } from '../common/slot-device.js';
 
 const FACT = 'wireguard-keys';
-/** Linux takes 15 bytes for the name of an interface. */
-const LONGEST_NAME = 15;
 
 /** A WireGuard key of an exit and the interface it is on. */
 export interface ExitKey {
@@ -92,8 +91,7 @@ export class WireGuardKeys {
   }
 
   device({ slot }: ExitKey): InterfaceName {
-    const name = this.deps.interface;
-    return slot === 0 ? name : (`${name.slice(0, LONGEST_NAME - 2)}-${slot}` as InterfaceName);
+    return slotDevice(this.deps.interface, slot);
   }
 
   /** A session keeps the key that it began with. */

@@ -2,8 +2,9 @@ import type { Audit } from '../../core/ports/audit.js';
 import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import { RateLimiter } from '../../core/rate-limit.js';
+import { sessionsBy } from '../../core/sessions-by.js';
 import { VpndError } from '../../model/errors.js';
-import type { PeerId, SessionId } from '../../model/ids.js';
+import type { PeerId } from '../../model/ids.js';
 import type { News } from '../../model/messages.js';
 import type { ConnectedPeer, StreamManager } from '../../transport/stream-manager.js';
 import type { Revocations, RevocationsChanged } from '../common/revocations.js';
@@ -106,12 +107,8 @@ export class ShuttingOut {
   /** Supernodes that have not heard of it yet: their clients are not to wait for it. */
   #warnOthers(isOut: (id: PeerId) => boolean): void {
     const { self, back, moves } = this.deps;
-    const byOrigin = new Map<PeerId, SessionId[]>();
-    for (const { exit, origin, session } of back.all()) {
-      if (!isOut(exit) || isOut(origin) || origin === self) continue;
-      byOrigin.set(origin, [...(byOrigin.get(origin) ?? []), session]);
-    }
-    for (const [origin, sessions] of byOrigin) {
+    const theirs = back.all().filter(({ exit, origin }) => isOut(exit) && !isOut(origin) && origin !== self);
+    for (const [origin, sessions] of sessionsBy(theirs, (one) => one.origin)) {
       moves.askSupernode(origin, sessions, { reason: REASON, leaveExit: true, urgent: true });
     }
   }

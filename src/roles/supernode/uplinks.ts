@@ -1,6 +1,7 @@
 import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import { RateLimiter } from '../../core/rate-limit.js';
+import { sessionsBy } from '../../core/sessions-by.js';
 import type { PeerId, SessionId } from '../../model/ids.js';
 import type { ConnectedPeer } from '../../transport/stream-manager.js';
 import type { BackSession } from './back.js';
@@ -55,9 +56,8 @@ export class Uplinks {
     if (!this.#moveLimiter.allow(peer.id)) return;
     const { self, back, moves } = this.#deps;
     const wanted = new Set(sessions);
-    for (const [origin, theirs] of byOrigin(
-      back.all().filter((one) => one.exit === peer.id && wanted.has(one.session)),
-    )) {
+    const asked = back.all().filter((one) => one.exit === peer.id && wanted.has(one.session));
+    for (const [origin, theirs] of sessionsBy(asked, (one) => one.origin)) {
       const wish = { reason, urgent: false };
       if (origin === self) moves.askClients(new Set(theirs), { ...wish, leaveSupernode: false, avoidExits: [] });
       else moves.askSupernode(origin, theirs, { ...wish, leaveExit: false });
@@ -66,16 +66,11 @@ export class Uplinks {
 
   #moveAll(exit: PeerId, why: Away): void {
     const { self, back, moves } = this.#deps;
-    for (const [origin, sessions] of byOrigin(back.all().filter((one) => one.exit === exit))) {
+    const all = back.all().filter((one) => one.exit === exit);
+    for (const [origin, sessions] of sessionsBy(all, (one) => one.origin)) {
       const wish = WISHES[why];
       if (origin === self) moves.askClients(new Set(sessions), { ...wish, leaveSupernode: false, avoidExits: [exit] });
       else moves.askSupernode(origin, sessions, { ...wish, leaveExit: true });
     }
   }
-}
-
-function byOrigin(sessions: readonly BackSession[]): ReadonlyMap<PeerId, readonly SessionId[]> {
-  const found = new Map<PeerId, SessionId[]>();
-  for (const { origin, session } of sessions) found.set(origin, [...(found.get(origin) ?? []), session]);
-  return found;
 }

@@ -36,6 +36,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   const flooding = order.kind === 'udp' ? floodUdp(order) : flood(order, FLOODS[order.kind]);
   void flooding.then((done) => console.log(JSON.stringify(done)));
 }
+// Its connections are what keeps it, and nobody is to wait for those.
 process.exit(0);
 
 async function flood(order: Order, what: Flood): Promise<Done> {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import { bytesOf, type Member, membershipOf, type OverlayKeys } from '../../../bench/load/members.js';
+import { bytesOf, clientOf, type Member, type OverlayKeys } from '../../../bench/load/members.js';
 import { openRawStream } from '../../../bench/load/raw-stream.js';
 import { makeAuthRequest } from '../../../src/core/auth.js';
 import { openSodium } from '../../../src/identity/sodium.js';
@@ -8,7 +8,6 @@ import type { IpAddress, Port } from '../../../src/model/address.js';
 import type { SessionId } from '../../../src/model/ids.js';
 import type { WireGuardPublicKey } from '../../../src/model/keys.js';
 import type { ControlMessage } from '../../../src/model/messages.js';
-import type { Region } from '../../../src/model/role.js';
 import { instantOf } from '../../../src/model/time.js';
 
 export interface Honest {
@@ -172,22 +171,7 @@ export class HonestPeers {
       },
     });
     const identity = crypto.identityFromSeed(bytesOf(member.seed));
-    const self = {
-      membership: membershipOf(member),
-      role: 'client',
-      region: region as Region,
-      wireguardKey: undefined,
-      capabilities: {
-        software: 'honest',
-        ipv6: false,
-        publicEndpoint: undefined,
-        country: undefined,
-        maxMbps: 0,
-        sessionCapacity: 0,
-      },
-      sessions: [],
-      supernode: undefined,
-    } as const;
+    const self = clientOf(member, region, 'honest');
     const server = { id: keys.supernode, challenge, serverKeyHash };
     held.send(makeAuthRequest(identity, self, server, instantOf(Date.now()), random));
     await held.answer((message) => (message.kind === 'auth-response' ? true : undefined));
