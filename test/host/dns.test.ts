@@ -4,7 +4,7 @@ import t from 'tap';
 import { ADDRESSES, type Host, Overlay, vpnd } from '../../chaos/overlay/index.js';
 import { nameServer } from '../support/name-server.js';
 import { eventually } from '../support/overlay-checks.js';
-import { commandOf, factsOf } from '../support/process-facts.js';
+import { commandOf, factsOf, setsNames } from '../support/process-facts.js';
 
 const RESOLVER = '198.51.100.53';
 const HOME_RESOLVER = '192.168.2.1';
@@ -138,7 +138,7 @@ t.test('names are asked through the tunnel, and of nobody else', { bail: true },
   });
 });
 
-const helpersOf = (host: Host): number[] => host.pids().filter((pid) => /dns-helper-main/.test(commandOf(pid)));
+const helpersOf = (host: Host): number[] => host.pids().filter((pid) => setsNames(commandOf(pid)));
 
 function helperOf(host: Host): number {
   const [only, ...more] = helpersOf(host);

@@ -17,7 +17,7 @@ import { ADDRESSES, LAB_UID, labUser, Overlay, OverlayNode, vpnd } from '../../c
 import { handOver, type Owner, removeMade } from '../../src/identity/state-owner.js';
 import { BadInputs, withMounts, withoutProgram } from '../support/bad-input.js';
 import { eventually, startPings } from '../support/overlay-checks.js';
-import { commandOf, confined, factsOf, NET_ADMIN, setsNames } from '../support/process-facts.js';
+import { commandOf, confined, factsOf, NET_ADMIN, processesOf, setsNames } from '../support/process-facts.js';
 
 /** State directories and users of daemons that root starts: those that were root's before, and those that nobody has made. */
 t.equal(labUser(), String(LAB_UID), 'this checkout is for everybody to read; these tests need that');
@@ -69,8 +69,8 @@ t.test('an overlay that ran as root is upgraded: daemons give root up, sessions 
     // Twenty packets a second: WireGuard in user space was root's too, and is made anew.
     if (replaced) t.ok(lost < 100, `${lost} of ${sent} packets lost while it took root's WireGuard's place`);
     else t.equal(lost, 0, `of ${sent} packets none was lost`);
-    for (const pid of node.host.pids().filter((one) => !setsNames(one))) {
-      t.equal(factsOf(pid).uid, confined(LAB_UID, '0').uid, commandOf(pid));
+    for (const { command, facts } of processesOf(node.host).filter((one) => !setsNames(one.command))) {
+      t.equal(facts.uid, confined(LAB_UID, '0').uid, command);
     }
   }
 
@@ -90,8 +90,8 @@ t.test('an overlay that ran as root is upgraded: daemons give root up, sessions 
     t.equal(down.code, 0, down.stderr);
     t.equal((await client.cli('up')).code, 0);
     t.equal(await overlay.seenIp(), ADDRESSES.exitHome);
-    for (const pid of client.host.pids().filter((one) => commandOf(one).includes('wireguard-go')))
-      t.match(factsOf(pid), confined(LAB_UID, NET_ADMIN));
+    for (const { facts } of processesOf(client.host).filter(({ command }) => command.includes('wireguard-go')))
+      t.match(facts, confined(LAB_UID, NET_ADMIN));
   });
 
   await t.test('a start that came to nothing leaves no directory behind', async (t) => {
@@ -164,9 +164,9 @@ t.test('an overlay that ran as root is upgraded: daemons give root up, sessions 
       await host.exec(['grep', '^vpnd-base:', join(copy, 'passwd')]),
       new RegExp(`^vpnd-base:x:${made}:.*nologin`),
     );
-    const processes = host.pids().filter((pid) => commandOf(pid).includes(dir));
+    const processes = processesOf(host).filter(({ command }) => command.includes(dir));
     t.equal(processes.length, 2);
-    for (const pid of processes) t.equal(factsOf(pid).uid, confined(made, '0').uid);
+    for (const { facts } of processes) t.equal(facts.uid, confined(made, '0').uid);
     await daemon.stop();
   });
 });

@@ -10,6 +10,7 @@ import {
   NET_ADMIN,
   NET_ADMIN_AND_BIND,
   NOTHING,
+  processesOf,
   setsNames,
   type Witnessed,
   witness,
@@ -61,26 +62,20 @@ t.test('root starts a daemon, and nothing of it is root', { bail: true }, async 
       const front = node.process.pid;
       t.match(factsOf(front), { ...confined(LAB_UID, NOTHING), capabilities: ['0', '0', '0'], noNewPrivileges: '0' });
       t.equal(factsOf(front).capabilities[4], '0', `${node.name}: what stays in front of it can do nothing`);
-      const theirs = node.host.pids().filter((pid) => pid !== front && commandOf(pid) !== '' && !setsNames(pid));
-      t.ok(theirs.includes(node.pid));
-      const helpers = node.host.pids().filter(setsNames);
+      const behind = processesOf(node.host).filter(({ pid }) => pid !== front);
+      const theirs = behind.filter(({ command }) => !setsNames(command));
+      t.ok(theirs.some(({ pid }) => pid === node.pid));
+      const helpers = behind.filter(({ command }) => setsNames(command));
       t.equal(helpers.length, node.role === 'client' ? 1 : 0, `${node.name}: one thing is left to root, the resolver`);
-      for (const pid of helpers) {
-        t.match(factsOf(pid), { ...confined(0, NOTHING), cwd: '/' }, 'without a capability, and it can get none');
-        t.same(
-          factsOf(pid)
-            .env.map((one) => one.split('=')[0])
-            .sort(),
-          ['LC_ALL', 'PATH'],
-        );
+      for (const { facts } of helpers) {
+        t.match(facts, { ...confined(0, NOTHING), cwd: '/' }, 'without a capability, and it can get none');
+        t.same(facts.env.map((one) => one.split('=')[0]).sort(), ['LC_ALL', 'PATH']);
       }
-      const commands: string[] = [];
-      for (const pid of theirs) {
-        const { env, cwd, ...allowed } = factsOf(pid);
-        commands.push(commandOf(pid));
-        t.same(allowed, confined(LAB_UID, needed(node)), `${node.name}: ${commandOf(pid)}`);
+      for (const { pid, command, facts } of theirs) {
+        const { env, cwd, ...allowed } = facts;
+        t.same(allowed, confined(LAB_UID, needed(node)), `${node.name}: ${command}`);
         if (pid === node.pid) continue;
-        t.equal(cwd, '/', commandOf(pid));
+        t.equal(cwd, '/', command);
         t.same(
           env.filter((one) => !/^(PATH=\/usr\/local\/sbin:|LC_ALL=C$|PWD=|NODE_CHANNEL_|WG_)/.test(one)),
           [],
@@ -90,7 +85,7 @@ t.test('root starts a daemon, and nothing of it is root', { bail: true }, async 
       if (node.role === 'exit' || node.role === 'client') expected.push(/ip monitor|real-ip monitor/);
       for (const one of expected)
         t.ok(
-          commands.some((each) => one.test(each)),
+          theirs.some(({ command }) => one.test(command)),
           `${node.name} has ${one}`,
         );
     }

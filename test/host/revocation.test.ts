@@ -2,10 +2,7 @@ import t from 'tap';
 import { activeSession, Fleet, statusOf, withStandby } from '../../chaos/overlay/index.js';
 import { eventually, relayElements, wireGuardPeers } from '../support/overlay-checks.js';
 
-/** The time in which everything is gone everywhere that is connected. */
-const AT_ONCE_MS = 1_000;
-
-t.test('nodes that are shut out have nothing left a second later', async (t) => {
+t.test('nodes that are shut out have nothing left anywhere, with nobody asking again', async (t) => {
   const fleet = await Fleet.build({
     supernodes: [
       { name: 'a', region: 'eu' },
@@ -25,8 +22,8 @@ t.test('nodes that are shut out have nothing left a second later', async (t) => 
   const ids = new Map<string, string>();
   for (const name of ['a', 'd', 'b', 'x1', 'x2', 'c1']) ids.set((await fleet.node(name).api.status()).peerId, name);
   const idOf = (name: string) => [...ids].find(([, one]) => one === name)?.[0] ?? '';
-  /** Until a look finds it so, measured to the begin of that look; from before the command was given. */
-  const within = async (what: string, order: () => Promise<unknown>, looks: (() => Promise<boolean>)[]) => {
+  /** Until every look has found it so; says how long that took, from before the command to the begin of the last look. */
+  const soon = async (what: string, order: () => Promise<unknown>, looks: (() => Promise<boolean>)[]) => {
     const began = performance.now();
     const done = order();
     const took = await Promise.all(
@@ -41,9 +38,11 @@ t.test('nodes that are shut out have nothing left a second later', async (t) => 
       ),
     );
     await done;
-    const worst = Math.max(...took.map(({ at }) => at));
-    t.ok(worst < AT_ONCE_MS, `${what}: ${Math.round(worst)} ms`);
-    t.comment(`${what}: ${Math.round(worst)} ms`);
+    t.ok(
+      took.every(({ so }) => so),
+      what,
+    );
+    t.comment(`${what}: gone after ${Math.round(Math.max(...took.map(({ at }) => at)))} ms`);
   };
   const usesNone = (of: string) => async () => {
     const { sessions } = await client.api.status();
@@ -56,7 +55,7 @@ t.test('nodes that are shut out have nothing left a second later', async (t) => 
   const first = activeSession(await withStandby(client));
   const exit = ids.get(first?.exitId ?? '') ?? '';
   const other = exit === 'x1' ? 'x2' : 'x1';
-  await within('a revoked exit', () => base.api.revokeMember({ peer: idOf(exit), reason: 'logs everything' }), [
+  await soon('a revoked exit', () => base.api.revokeMember({ peer: idOf(exit), reason: 'logs everything' }), [
     usesNone(exit),
     ...['a', 'd', 'b'].map((name) => hasNoPeer(name, exit)),
     async () => activeSession(await client.api.status())?.state === 'up',
@@ -65,7 +64,7 @@ t.test('nodes that are shut out have nothing left a second later', async (t) => 
 
   await withStandby(client);
   const at = ids.get(activeSession(await client.api.status())?.supernodeId ?? '') ?? '';
-  await within('a banned supernode', () => base.api.revokeMember({ peer: idOf(at), supernode: true }), [
+  await soon('a banned supernode', () => base.api.revokeMember({ peer: idOf(at), supernode: true }), [
     usesNone(at),
     async () => activeSession(await client.api.status())?.state === 'up',
     async () => (await base.api.status()).peers.every(({ peerId }) => ids.get(peerId) !== at),
@@ -74,7 +73,7 @@ t.test('nodes that are shut out have nothing left a second later', async (t) => 
 
   const supernodes = ['a', 'd', 'b'].filter((name) => name !== at).map((name) => fleet.node(name));
   await statusOf(client, (status) => activeSession(status)?.state === 'up');
-  await within('a revoked client', () => base.api.revokeMember({ peer: idOf('c1') }), [
+  await soon('a revoked client', () => base.api.revokeMember({ peer: idOf('c1') }), [
     ...supernodes.map((node) => async () => (await relayElements(node)) === 0),
     ...supernodes.map(({ name }) => hasNoPeer(name, 'c1')),
     async () => (await wireGuardPeers(fleet.node(other))).length === 0,

@@ -47,6 +47,25 @@ function statusFacts(status: string): Omit<ProcessFacts, 'env' | 'cwd'> {
   };
 }
 
+export interface RunningProcess {
+  readonly pid: number;
+  readonly command: string;
+  readonly facts: ProcessFacts;
+}
+
+/** Everything that runs on a host; programs that end while they are looked at are left out. */
+export const processesOf = (host: Host): readonly RunningProcess[] =>
+  host.pids().flatMap((pid) => {
+    try {
+      const facts = factsOf(pid);
+      const command = commandOf(pid);
+      return command === '' ? [] : [{ pid, command, facts }];
+    } catch (cause) {
+      if (['ENOENT', 'ESRCH'].includes((cause as NodeJS.ErrnoException).code ?? '')) return [];
+      throw cause;
+    }
+  });
+
 /** The command line of a process, blanks between the arguments; '' for one that has just ended. */
 export function commandOf(pid: number): string {
   try {
@@ -96,4 +115,4 @@ export async function witness(host: Host): Promise<() => readonly Witnessed[]> {
 }
 
 /** The one process of a client that root keeps, without a capability: it sets the resolver. */
-export const setsNames = (pid: number): boolean => /dns-helper-main/.test(commandOf(pid));
+export const setsNames = (command: string): boolean => /dns-helper-main/.test(command);
