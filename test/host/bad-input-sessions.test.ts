@@ -1,12 +1,12 @@
 import { createHash, randomBytes } from 'node:crypto';
 import t from 'tap';
-import { ADDRESSES, Overlay, OverlayNode, vpnd } from '../../chaos/overlay/index.js';
+import { ADDRESSES, Overlay, OverlayNode, Pings, vpnd } from '../../chaos/overlay/index.js';
 import { formatJoinToken } from '../../src/identity/join-token.js';
 import type { Port } from '../../src/model/address.js';
 import type { Region } from '../../src/model/role.js';
 import { hours } from '../../src/model/time.js';
 import { BadInputs, clockOff, emptyDisk, fillDisk, smallDisk } from '../support/bad-input.js';
-import { eventually, kernelResidue, sessionsOf, startPings, wireGuardPeers } from '../support/overlay-checks.js';
+import { eventually, kernelResidue, sessionsOf, wireGuardPeers } from '../support/overlay-checks.js';
 
 /**
  * Everything runs, with state directories on small disks. The exit takes one session; supernode B is an exit too, which
@@ -76,7 +76,7 @@ await t.test('an exit that is taken', async (t) => {
 });
 
 await t.test('the disk of a supernode fills up while it runs', async (t) => {
-  const stopPings = await startPings(overlay);
+  const pings = await Pings.start(overlay.client.host, overlay.web);
   await fillDisk(a);
   await ask(second, "supernode's disk full", [], [/supernode [a-z2-7]+: its disk is full/, /whoever runs it/]);
   t.equal(await overlay.seenIp(), ADDRESSES.exitHome, 'it forwards as before');
@@ -84,7 +84,7 @@ await t.test('the disk of a supernode fills up while it runs', async (t) => {
   const up = await second.cli('up', '--region', 'us');
   t.equal(up.code, 0, `with room it takes sessions again: ${up.stderr}`);
   t.equal((await second.cli('down')).code, 0);
-  const { sent, lost } = await stopPings();
+  const { sent, lost } = await pings.stop();
   t.equal(lost, 0, `of ${sent} packets of the running session none was lost`);
   t.ok(a.process.running);
 });

@@ -1,6 +1,6 @@
 import t from 'tap';
-import { ADDRESSES, Overlay } from '../../chaos/overlay/index.js';
-import { eventually, relayElements, sessionsOf, startPings, wireGuardPeers } from '../support/overlay-checks.js';
+import { ADDRESSES, Overlay, Pings } from '../../chaos/overlay/index.js';
+import { eventually, relayElements, sessionsOf, wireGuardPeers } from '../support/overlay-checks.js';
 
 t.test('kill -9 of any daemon stops no traffic, and its restart takes up what it finds', async (t) => {
   // What goes direct and what stands by comes and goes by itself; here everything is to stay as it is.
@@ -13,12 +13,12 @@ t.test('kill -9 of any daemon stops no traffic, and its restart takes up what it
 
   for (const node of [base, a, b, exit, client]) {
     await t.test(node.name, async (t) => {
-      const stopPings = await startPings(overlay);
+      const pings = await Pings.start(overlay.client.host, overlay.web);
       await node.crash();
       t.equal(await overlay.seenIp(), ADDRESSES.exitHome, 'a new connection works while it is dead');
       await node.start();
       t.equal(await overlay.seenIp(), ADDRESSES.exitHome, 'and after it is back');
-      const { sent, lost } = await stopPings();
+      const { sent, lost } = await pings.stop();
       t.equal(lost, 0, `of ${sent} packets none was lost`);
       t.match(await sessionsOf(client), [{ state: 'up' }]);
     });

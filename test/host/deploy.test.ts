@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { createLab, type Host, type Lab, type Spawned } from '../../chaos/lab/index.js';
-import { vpnd } from '../../chaos/overlay/index.js';
+import { Pings, vpnd } from '../../chaos/overlay/index.js';
 import { eventually } from '../support/overlay-checks.js';
 
 /**
@@ -31,7 +31,7 @@ t.test('the deployment of the runbook, without root', { bail: true }, async (t) 
   const stop = async (role: string) => {
     await running.get(role)?.stop(20_000);
   };
-  const seenBy = async () => JSON.parse(await laptop.exec(['curl', '-sS', '--max-time', '5', web])).ip as string;
+  const seenBy = async () => JSON.parse(await laptop.exec(['curl', '-sS', '--max-time', '5', web.url])).ip as string;
 
   await t.test('base and a supernode share the server', async (t) => {
     await prepare(server, 'base', user);
@@ -57,8 +57,7 @@ t.test('the deployment of the runbook, without root', { bail: true }, async (t) 
   });
 
   await t.test('a restart of each daemon, as an upgrade does it, loses no packet', async (t) => {
-    const ping = laptop.spawn(['ping', '-n', '-i', '0.1', '-W', '2', '198.51.100.80']);
-    await ping.waitForLine(/bytes from/);
+    const pings = await Pings.start(laptop, web, { everySeconds: 0.1 });
     for (const [host, role] of [
       [home, 'exit'],
       [laptop, 'client'],
@@ -68,10 +67,8 @@ t.test('the deployment of the runbook, without root', { bail: true }, async (t) 
       await stop(role);
       await start(host, role);
     }
-    ping.kill('SIGINT');
-    await ping.exited;
-    const [, sent, received] = await ping.waitForLine(/(\d+) packets transmitted, (\d+) received/);
-    t.equal(received, sent);
+    const { sent, lost } = await pings.stop();
+    t.equal(lost, 0, `of ${sent} packets`);
   });
 
   await t.test('comparing with the kernel finds what somebody took away, and nothing else', async (t) => {
@@ -113,7 +110,7 @@ async function machines(lab: Lab) {
     await host.exec(['mount', '-t', 'tmpfs', 'tmpfs', '/var/lib']);
     await host.exec(['mkdir', '-p', '/var/lib/etc', '/var/lib/vpnd']);
   }
-  return { server, home, laptop, web: web.url };
+  return { server, home, laptop, web };
 }
 
 /** Nobody, or root with the same few capabilities where the checkout is not for everybody to read. */

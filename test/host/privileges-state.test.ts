@@ -13,10 +13,10 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { ADDRESSES, LAB_UID, labUser, Overlay, OverlayNode, vpnd } from '../../chaos/overlay/index.js';
+import { ADDRESSES, LAB_UID, labUser, Overlay, OverlayNode, Pings, vpnd } from '../../chaos/overlay/index.js';
 import { handOver, type Owner, removeMade } from '../../src/identity/state-owner.js';
 import { BadInputs, withMounts, withoutProgram } from '../support/bad-input.js';
-import { eventually, startPings } from '../support/overlay-checks.js';
+import { eventually } from '../support/overlay-checks.js';
 import { commandOf, confined, factsOf, NET_ADMIN, processesOf, setsNames } from '../support/process-facts.js';
 
 /** State directories and users of daemons that root starts: those that were root's before, and those that nobody has made. */
@@ -55,7 +55,7 @@ t.test('an overlay that ran as root is upgraded: daemons give root up, sessions 
 
   for (const node of [base, a, b, exit, client]) {
     const replaced = node.host.pids().filter((pid) => commandOf(pid).includes('wireguard-go')).length > 0;
-    const stopPings = await startPings(overlay);
+    const pings = await Pings.start(overlay.client.host, overlay.web);
     if (node === exit || node === client) await node.crash();
     else await node.stop();
     await node.start();
@@ -65,7 +65,7 @@ t.test('an overlay that ran as root is upgraded: daemons give root up, sessions 
       () => overlay.seenIp().catch(String),
       (seen) => seen === ADDRESSES.exitHome,
     );
-    const { sent, lost } = await stopPings();
+    const { sent, lost } = await pings.stop();
     // Twenty packets a second: WireGuard in user space was root's too, and is made anew.
     if (replaced) t.ok(lost < 100, `${lost} of ${sent} packets lost while it took root's WireGuard's place`);
     else t.equal(lost, 0, `of ${sent} packets none was lost`);

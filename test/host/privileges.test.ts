@@ -1,8 +1,8 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { ADDRESSES, LAB_UID, labUser, Overlay, type OverlayNode, vpnd } from '../../chaos/overlay/index.js';
-import { eventually, startPings } from '../support/overlay-checks.js';
+import { ADDRESSES, LAB_UID, labUser, Overlay, type OverlayNode, Pings, vpnd } from '../../chaos/overlay/index.js';
+import { eventually } from '../support/overlay-checks.js';
 import {
   commandOf,
   confined,
@@ -166,7 +166,7 @@ t.test('root starts a daemon, and nothing of it is root', { bail: true }, async 
   await t.test('it can be ended, killed and started again; WireGuard goes on', async (t) => {
     const engine = () => exit.host.pids().filter((pid) => commandOf(pid).includes('wireguard-go'));
     const before = engine();
-    const stopPings = await startPings(overlay);
+    const pings = await Pings.start(overlay.client.host, overlay.web);
     const { pid } = exit;
     exit.process.kill('SIGKILL');
     await exit.process.exited;
@@ -184,7 +184,7 @@ t.test('root starts a daemon, and nothing of it is root', { bail: true }, async 
     t.match((await exit.stop()).join('\n'), /wg-exit/, 'SIGTERM gets there, and it says what it left in place');
     t.match(await exit.process.exited, { code: 0 });
     await start(exit);
-    const { sent, lost } = await stopPings();
+    const { sent, lost } = await pings.stop();
     t.equal(lost, 0, `of ${sent} packets none was lost`);
     t.same(engine(), before, 'the same WireGuard all the time');
   });

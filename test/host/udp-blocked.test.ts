@@ -1,13 +1,6 @@
 import t, { type Test } from 'tap';
-import { ADDRESSES, type Home, Overlay, type OverlayOptions } from '../../chaos/overlay/index.js';
-import {
-  eventually,
-  kernelResidue,
-  relayElements,
-  sessionsOf,
-  startPings,
-  wireGuardPeers,
-} from '../support/overlay-checks.js';
+import { ADDRESSES, type Home, Overlay, type OverlayOptions, Pings } from '../../chaos/overlay/index.js';
+import { eventually, kernelResidue, relayElements, sessionsOf, wireGuardPeers } from '../support/overlay-checks.js';
 
 /** A guest network that lets nothing out but HTTPS, and answers nothing. */
 async function onlyHttps(home: Home): Promise<void> {
@@ -61,7 +54,7 @@ t.test('where nothing but TCP 443 gets out, the tunnel works, and UDP is used ag
   t.ok((await relayElements(b)) > 0, 'the exit’s supernode relays it as it relays all');
 
   await t.test('UDP comes back: the stream is left within 35 s, while everything goes on', async (t) => {
-    const pings = await startPings(overlay, 0.1);
+    const pings = await Pings.start(overlay.client.host, overlay.web, { everySeconds: 0.1 });
     await letEverythingOut(clientHome);
     await eventually(
       () => isCarried(overlay),
@@ -75,7 +68,7 @@ t.test('where nothing but TCP 443 gets out, the tunnel works, and UDP is used ag
     const after = await clientHome.router.capture('eth0');
     t.equal(await overlay.seenIp(), ADDRESSES.exitHome);
     t.ok(((await after.stop()).byKind.wireguard ?? 0) > 0, 'WireGuard’s own datagrams are on the wire');
-    const { sent, lost } = await pings();
+    const { sent, lost } = await pings.stop();
     t.ok(lost <= 3, `${lost} of ${sent} pings lost, ten a second`);
   });
 

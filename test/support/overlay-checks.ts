@@ -1,4 +1,4 @@
-import type { Overlay, OverlayNode } from '../../chaos/overlay/index.js';
+import type { OverlayNode } from '../../chaos/overlay/index.js';
 
 /** What of ours the kernel of a node's machine holds, as lines; empty when nothing is left. */
 export async function kernelResidue(node: OverlayNode): Promise<string[]> {
@@ -48,30 +48,6 @@ export async function wireGuardPeers(node: OverlayNode): Promise<string[]> {
 /** Sessions that a node's own status knows. */
 export async function sessionsOf(node: OverlayNode): Promise<{ state: string; path?: string }[]> {
   return (await node.json<{ sessions: { state: string; path?: string }[] }>('status')).sessions;
-}
-
-/** A ping from the client to the web server through whatever is in place, until `stop`; counts what came back. */
-export async function startPings(
-  overlay: Overlay,
-  everySeconds = 0.05,
-): Promise<() => Promise<{ sent: number; lost: number }>> {
-  const ping = overlay.client.host.spawn([
-    'ping',
-    '-n',
-    '-i',
-    String(everySeconds),
-    '-W',
-    '2',
-    overlay.web.host.ipv4 ?? '',
-  ]);
-  await ping.waitForLine(/bytes from/);
-  return async () => {
-    ping.kill('SIGINT');
-    await ping.exited;
-    const found = (await ping.waitForLine(/(\d+) packets transmitted, (\d+) received/)).slice(1).map(Number);
-    const [sent = 0, received = 0] = found;
-    return { sent, lost: sent - received };
-  };
 }
 
 /** Repeats a look until it is satisfied; throws with what it saw last. For states that daemons reach by themselves. */
