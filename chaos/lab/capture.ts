@@ -6,6 +6,8 @@ import { parsePcap, type RecordedPacket } from './pcap.js';
 import type { Spawned } from './processes.js';
 
 const START_LIMIT_MS = 30_000;
+/** For what a busy machine does not write down at once: by default some dozens of full packets fill the buffer. */
+const BUFFER_KIB = 65_536;
 let captures = 0;
 
 /** A recording of packets, made by Host.capture. */
@@ -28,6 +30,7 @@ export class Capture {
       '-U',
       '--immediate-mode',
       '-s0',
+      ...['-B', String(BUFFER_KIB)],
       ...['-Z', 'root'],
       ...['-i', device],
       ...['-w', path],
@@ -37,10 +40,12 @@ export class Capture {
     return new Capture(path, tcpdump);
   }
 
-  /** End the recording; answers with what it holds. */
+  /** End the recording; answers with what it holds. Throws when packets are missing in it: it would prove nothing. */
   async stop(): Promise<PacketSummary> {
     this.#tcpdump.kill('SIGINT');
+    const [, dropped] = await this.#tcpdump.waitForLine(/(\d+) packets? dropped by kernel/);
     await this.#tcpdump.exited;
+    if (dropped !== '0') throw new Error(`${dropped} packets are missing in ${this.path}: the machine was too busy`);
     return this.summary();
   }
 
