@@ -1,98 +1,84 @@
 /**
  * Load generator: holds many authenticated control streams to one supernode, each with an identity, a membership, a TLS
- * connection and heartbeats of its own. Reads a `Load` as JSON from standard input, prints `joined {...}` once all are
- * up, and at SIGTERM `left {...}`. Exit status 1 when a stream was lost meanwhile.
+ * connection and heartbeats of its own, and takes up again what breaks. Reads `Orders` as JSON from standard input.
+ *
+ * By itself it joins all, prints `joined {...}`, and at SIGTERM `left {...}`; its exit status is 1 when a stream was lost
+ * meanwhile. With `control` it connects to that Unix socket and does what it is told there, a line of JSON at a time.
  */
+import { connect } from 'node:net';
+import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
-import { setTimeout as pause } from 'node:timers/promises';
-import { makeAuthRequest } from '../../src/core/auth.js';
 import { openSodium } from '../../src/identity/sodium.js';
-import type { IpAddress, Port } from '../../src/model/address.js';
-import type { AuthResponse } from '../../src/model/messages.js';
-import { instantOf } from '../../src/model/time.js';
-import { bytesOf, clientOf, type Member, type OverlayKeys } from './members.js';
-import { openRawStream } from './raw-stream.js';
+import { systemClock } from '../../src/roles/common/system-clock.js';
+import { type Asked, type Counts, Crowd, type Joined, type Load } from './crowd.js';
 
-export interface Load {
-  readonly host: string;
-  readonly port: number;
-  readonly region: string;
-  readonly keys: OverlayKeys;
-  readonly members: readonly Member[];
-  /** Addresses to connect from, in turn: a supernode limits how often one address may come. */
-  readonly from: readonly string[];
-  /** Streams that are set up at the same time. */
-  readonly atOnce: number;
-}
-
-export interface Joined {
-  readonly streams: number;
-  readonly seconds: number;
+export interface Orders extends Load {
+  readonly control?: string;
 }
 
 export interface Left {
   readonly lost: number;
-  readonly pongs: number;
   readonly pings: number;
 }
 
-const { crypto, random } = await openSodium();
-const load = JSON.parse(await text(process.stdin)) as Load;
-const count = { lost: 0, pongs: 0, pings: 0 };
-let leaving = false;
-
-process.once('SIGTERM', () => {
-  leaving = true;
-  say('left', count satisfies Left);
-  process.exit(count.lost === 0 ? 0 : 1);
-});
-
-const started = performance.now();
-const waiting = load.members.map((member, i) => ({ member, from: load.from[i % load.from.length] ?? load.host }));
-const workers = Array.from({ length: load.atOnce }, async () => {
-  for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) await join(next.member, next.from);
-});
-await Promise.all(workers);
-say('joined', { streams: load.members.length, seconds: (performance.now() - started) / 1000 } satisfies Joined);
-
-async function join(member: Member, from: string): Promise<void> {
-  const { stream, challenge, serverKeyHash } = await openRawStream({
-    host: load.host,
-    port: load.port as Port,
-    ca: load.keys.ca,
-    from: from as IpAddress,
-  });
-  const identity = crypto.identityFromSeed(bytesOf(member.seed));
-  const self = clientOf(member, load.region, 'vpnd-bench');
-  const server = { id: load.keys.supernode, challenge, serverKeyHash };
-  const welcome = await new Promise<AuthResponse>((resolve, reject) => {
-    let up = false;
-    stream.listen({
-      message: (message) => {
-        if (message.kind === 'auth-response') {
-          up = true;
-          resolve(message);
-        } else if (message.kind === 'ping') {
-          count.pongs += 1;
-          stream.send({ kind: 'pong', id: message.id });
-        }
-      },
-      ended: (end) => {
-        if (up && !leaving) count.lost += 1;
-        reject(end.error ?? new Error('the supernode ended the stream'));
-      },
-    });
-    stream.send(makeAuthRequest(identity, self, server, instantOf(Date.now()), random));
-  });
-  void heartbeat(welcome.pingInterval, () => stream.send({ kind: 'ping', id: ++count.pings, load: undefined }));
+interface Some {
+  readonly first: number;
+  readonly count: number;
 }
 
-/** As a peer does: at the interval it was told, beginning somewhere within the first. */
-async function heartbeat(interval: number, beat: () => void): Promise<void> {
-  await pause(interval * random.fraction());
-  for (;;) {
-    beat();
-    await pause(interval);
+/** What can be told to a generator, and what it answers. */
+export interface Verbs {
+  join: [Some, Joined];
+  leave: [Some, Record<string, never>];
+  ask: [Some & { readonly times: number; readonly every: number; readonly atOnce: number }, Asked];
+  sessions: [Some & { readonly times: number; readonly atOnce: number }, Asked];
+  counts: [Record<string, never>, Counts];
+}
+
+export type Order = {
+  [V in keyof Verbs]: { readonly id: number; readonly verb: V; readonly of: Verbs[V][0] };
+}[keyof Verbs];
+
+const { crypto, random } = await openSodium();
+const { control, ...load } = JSON.parse(await text(process.stdin)) as Orders;
+const crowd = new Crowd(load, crypto, random, systemClock());
+
+process.once('SIGTERM', () => {
+  const { lost, pings } = crowd.counts();
+  say('left', { lost, pings } satisfies Left);
+  process.exit(lost === 0 ? 0 : 1);
+});
+
+if (control === undefined) {
+  say('joined', await crowd.join(0, load.members.length));
+} else {
+  const socket = connect(control);
+  // Without whoever gives the orders there is nothing to do.
+  socket.once('close', () => process.exit(0));
+  const answer = (data: object) => socket.write(`${JSON.stringify(data)}\n`);
+  createInterface({ input: socket }).on('line', (line) => {
+    const order = JSON.parse(line) as Order;
+    obey(order).then(
+      (result) => answer({ id: order.id, result }),
+      (thrown: unknown) => answer({ id: order.id, error: String(thrown) }),
+    );
+  });
+  answer({ pid: process.pid });
+}
+
+async function obey(order: Order): Promise<object> {
+  switch (order.verb) {
+    case 'join':
+      return crowd.join(order.of.first, order.of.count);
+    case 'leave':
+      crowd.leave(order.of.first, order.of.count);
+      return {};
+    case 'ask':
+      return crowd.ask(order.of.first, order.of.count, order.of.times, order.of.every, order.of.atOnce);
+    case 'sessions':
+      return crowd.sessions(order.of.first, order.of.count, order.of.times, order.of.atOnce);
+    case 'counts':
+      return crowd.counts();
   }
 }
 

@@ -7,8 +7,9 @@ import type { Region } from '../../src/model/role.js';
 import { instantOf } from '../../src/model/time.js';
 import { cpuTime, type MemoryUse, memoryUse } from '../lib/process-cost.js';
 import type { Result, Row } from '../lib/report.js';
+import type { Joined, Load } from '../load/crowd.js';
 import { type Member, type OverlayKeys, signMembers } from '../load/members.js';
-import type { Joined, Left, Load } from '../load/streams.js';
+import type { Left } from '../load/streams.js';
 
 interface Spent {
   readonly way: string;

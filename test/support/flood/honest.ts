@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import { bytesOf, clientOf, type Member, type OverlayKeys } from '../../../bench/load/members.js';
-import { openRawStream } from '../../../bench/load/raw-stream.js';
+import { bytesOf, type Member, type OverlayKeys, selfOf } from '../../../bench/load/members.js';
+import { openRawStream, trusting } from '../../../bench/load/raw-stream.js';
 import { makeAuthRequest } from '../../../src/core/auth.js';
 import { openSodium } from '../../../src/identity/sodium.js';
 import type { IpAddress, Port } from '../../../src/model/address.js';
@@ -132,7 +132,7 @@ export class HonestPeers {
       openRawStream({
         host: '127.0.0.1',
         port: port as Port,
-        ca: keys.ca,
+        trust: trusting(keys.ca),
         from: `127.0.3.${1 + (rest.length % 50)}` as IpAddress,
       }),
     );
@@ -171,7 +171,7 @@ export class HonestPeers {
       },
     });
     const identity = crypto.identityFromSeed(bytesOf(member.seed));
-    const self = clientOf(member, region, 'honest');
+    const self = selfOf(member, region, 'honest');
     const server = { id: keys.supernode, challenge, serverKeyHash };
     held.send(makeAuthRequest(identity, self, server, instantOf(Date.now()), random));
     await held.answer((message) => (message.kind === 'auth-response' ? true : undefined));
