@@ -14,6 +14,8 @@ const TABLE = killSwitchTable(OWNER);
 /** A client's interfaces unless it was told otherwise: what is known where nothing can be read. */
 const USUAL_DEVICES = ['wg-client', 'wg-client-1', 'wg-client-2'];
 const LIMIT_BYTES = 1024 * 1024;
+/** Of an interface. */
+const QUOTED_NAME = /"[\w.@-]+"/g;
 
 export interface LockdownState {
   /** The next boot puts it in force. */
@@ -76,12 +78,26 @@ function readRules(path: string): string {
     const body = text.slice(start.length);
     if (!text.startsWith(start) || !body.endsWith('\n}\n')) throw new Error('it is not what vpnd writes');
     const [last, ...rest] = body.split('\n').filter((line) => !line.startsWith('  '));
-    const isMore = last !== '}' || rest.join('') !== '';
+    const isMore = last !== '}' || rest.join('') !== '' || !isOneBlock(body);
     if (isMore || /\b(?:include|(?:re|un)?define|table)\b/.test(body)) throw new Error('it is not what vpnd writes');
     return text;
   } finally {
     closeSync(file);
   }
+}
+
+/** Whether a body ends with the brace that closes what is open in front of it, and nowhere before. */
+function isOneBlock(body: string): boolean {
+  const bare = body.replace(QUOTED_NAME, '').trimEnd();
+  // Nothing that vpnd writes; to nft they hide braces, or join lines.
+  if (/["#\\$]/.test(bare)) return false;
+  let depth = 1;
+  for (let at = 0; at < bare.length && depth > 0; at++) {
+    if (bare[at] === '{') depth++;
+    else if (bare[at] === '}') depth--;
+    if (depth === 0) return at === bare.length - 1;
+  }
+  return false;
 }
 
 const fileIn = (stateDir: string): LockdownFile => new LockdownFile(lockdownFileIn(stateDir), { warn: () => {} });

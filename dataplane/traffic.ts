@@ -36,7 +36,8 @@ export function readUnallowed(device: InterfaceName): number {
 }
 
 export function parseUnallowed(table: string, device: string): number {
-  return Number(fieldsOf(table, device)[RX_FRAME] ?? 0);
+  const count = Number(fieldsOf(table, device)[RX_FRAME]);
+  return Number.isFinite(count) ? count : 0;
 }
 
 function fieldsOf(table: string, device: string): readonly string[] {

@@ -33,14 +33,20 @@ export function leaksIn(
   from: number,
   until = Number.POSITIVE_INFINITY,
 ): readonly string[] {
+  const tls = new Set(packets.filter(({ kind }) => kind === 'tls').map(({ packet }) => connectionOf(packet)));
   return packets.flatMap(({ kind, packet }) => {
     const { ip, at, bytes } = packet;
     if (at < from || at > until) return [];
     if (Buffer.from(bytes).includes(CANARY)) return [told('a canary', kind, packet)];
-    if (ip === undefined || !CLIENT_SOURCE.test(ip.from) || mayLeave(kind, packet, known)) return [];
+    // Where the recording has a gap, what follows in the same connection cannot be read as records any more.
+    const read = kind === 'tcp' && tls.has(connectionOf(packet)) ? 'tls' : kind;
+    if (ip === undefined || !CLIENT_SOURCE.test(ip.from) || mayLeave(read, packet, known)) return [];
     return [told('a packet', kind, packet)];
   });
 }
+
+/** A program has a connection to itself: one that began with TLS is the daemon's to its end. */
+const connectionOf = ({ ip, ports }: RecordedPacket): string => `${ip?.from} ${ports?.from} ${ip?.to} ${ports?.to}`;
 
 function mayLeave(
   kind: PacketKind,

@@ -4,11 +4,12 @@ import { amount, country, duration, oneOf, type Parse, region } from '../config/
 import { type NodeStatus, NodeStatusSchema } from '../gen/vpnd/v1/admin_pb.js';
 import { Privacy } from '../gen/vpnd/v1/types_pb.js';
 import { hours, seconds } from '../model/time.js';
+import { NAMES_OUTSIDE } from '../roles/client/dns.js';
 import { type DaemonChoice, findDaemon, withDaemonChoice } from './find-daemon.js';
 import { type Io, UsageError } from './io.js';
 import { withPatience } from './patience.js';
 import { activeSession, tunnelLine } from './status-text.js';
-import { latency } from './text.js';
+import { latency, plain } from './text.js';
 
 interface UpOptions extends DaemonChoice {
   readonly region?: string;
@@ -76,7 +77,10 @@ function summary(status: NodeStatus): string {
   if (session === undefined) return 'no session\n';
   const first = session.firstPacketMs > 0 ? `, first packet after ${latency(session.firstPacketMs)}` : '';
   const ipv6 = session.ipv6 ? '' : '; the exit has no IPv6, so IPv6 is blocked here';
-  return `${session.state}: ${tunnelLine(status)}${first}${ipv6}\n`;
+  const names = status.problems
+    .filter((problem) => problem.startsWith(NAMES_OUTSIDE))
+    .map((line) => `${plain(line)}\n`);
+  return `${session.state}: ${tunnelLine(status)}${first}${ipv6}\n${names.join('')}`;
 }
 
 /** A flag's value, or a UsageError that names the flag. */

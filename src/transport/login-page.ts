@@ -58,6 +58,8 @@ function ask({ ip, port }: Endpoint): Promise<Answer | undefined> {
       response.destroy();
     });
     request.on('error', () => resolve(undefined));
+    // Who answers that he goes on in another protocol (101) ends it without an answer or an error.
+    request.once('close', () => resolve(undefined));
   });
 }
 

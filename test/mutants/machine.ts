@@ -53,7 +53,7 @@ export const MACHINE: readonly Mutant[] = [
     class: 3,
     mistake: 'the process in front of the daemon stays root',
     edits: [{ file: BECOME, find: '    giveUpRoot(account);\n', put: '' }],
-    caughtBy: { file: 'test/host/privileges.test.ts' },
+    caughtBy: { file: 'test/host/root-in-front.test.ts' },
   },
   {
     name: '11-empty-key-file',

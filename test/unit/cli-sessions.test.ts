@@ -10,6 +10,7 @@ import { VpndError } from '../../src/model/errors.js';
 import { EVENT_CODES } from '../../src/model/event.js';
 import type { Role } from '../../src/model/role.js';
 import { instantOf } from '../../src/model/time.js';
+import { NAMES_OUTSIDE } from '../../src/roles/client/dns.js';
 import { History } from '../../src/roles/common/history.js';
 import { openMemoryStore } from '../../src/store/memory.js';
 import type { LocalHandlers } from '../../src/transport/local-api.js';
@@ -197,11 +198,12 @@ t.test('rotate and path give up after their time', async (t) => {
 t.test('up asks for the privacy that is wished, and shows the tunnel that carries the traffic', async (t) => {
   const asked: Privacy[] = [];
   let session = active;
+  let problems = ['no standby at present: there is one exit'];
   const socket = await serveDaemon(t, {
     status: async () => ({}),
     up: async ({ privacy }) => {
       asked.push(privacy);
-      return { sessions: [standby, session] };
+      return { sessions: [standby, session], problems };
     },
   });
   t.match(await vpnd(['up', '--privacy', 'direct', '--socket', socket]), {
@@ -211,6 +213,12 @@ t.test('up asks for the privacy that is wished, and shows the tunnel that carrie
   session = { ...active, state: 'silent' };
   t.match(await vpnd(['up', '--socket', socket]), { status: 0, out: /^silent: / });
   t.same(asked, [Privacy.DIRECT, Privacy.UNSPECIFIED]);
+  session = active;
+  problems = [...problems, `${NAMES_OUTSIDE}: /etc/resolv.conf cannot be changed: its file system is read-only`];
+  t.match(await vpnd(['up', '--socket', socket]), {
+    status: 0,
+    out: /^up: [^\n]+\nnames are not asked through the tunnel: [^\n]+ read-only\n$/,
+  });
 });
 
 function history() {

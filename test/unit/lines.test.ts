@@ -52,6 +52,31 @@ t.test('every supernode that owns sessions here has a line, and loses it when th
   t.same(world.connectedAt(), ['b']);
 });
 
+t.test('when nothing hangs on either of two lines any more, the main one is the one that stays', async (t) => {
+  for (const homes of [
+    ['a', 'b'],
+    ['b', 'a'],
+    ['c', 'b'],
+    ['b', 'c'],
+    ['d', 'b'],
+  ]) {
+    const world = await memberWorld({ supernodes: EUROPE });
+    world.member.start();
+    await world.advance(1_000);
+    world.state.homes = homes;
+    await world.advance(30_000);
+    t.same([...world.at()].sort(), [...homes].sort());
+    world.state.homes = [];
+    await world.advance(3_000);
+    t.same([...world.at()].sort(), [...homes].sort(), 'both are still there');
+    const main = world.main();
+    await world.advance(10_000);
+    t.equal(world.at().filter((at) => at !== '-').length, 1, 'one of them has gone to rest');
+    t.equal(world.main(), main, `the other one: what was asked for over it is answered (${homes})`);
+    await world.member.stop();
+  }
+});
+
 t.test(
   'a home that could not be reached is taken up again by the second line, and the first stays until then',
   async (t) => {

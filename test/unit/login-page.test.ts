@@ -1,4 +1,5 @@
 import { createServer } from 'node:http';
+import { createServer as createTcpServer } from 'node:net';
 import t, { type Test } from 'tap';
 import { checkPortal } from '../../src/cli/doctor-portal.js';
 import type { LoginPage } from '../../src/core/ports/login-page.js';
@@ -77,6 +78,23 @@ t.test('who answers in nobody’s place wants a log-in, and shows nothing in a t
   t.equal(await page(), undefined, 'an error is no log-in page');
   Object.assign(answer, { status: 200, location: 'x'.repeat(20_000) });
   t.equal(await page(), undefined, 'nor is what no browser would take');
+});
+
+t.test('whatever speaks there in the place of HTTP, asking comes to an end', async (t) => {
+  for (const said of [
+    '',
+    'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+    'HTTP/1.1 103 Early Hints\r\n\r\n',
+    'SSH-2.0-OpenSSH_9.2\r\n',
+    'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n',
+  ]) {
+    const server = createTcpServer((socket) => socket.on('error', () => {}).resume().end(said));
+    await new Promise<void>((resolve) => server.listen(0, LOOPBACK, resolve));
+    const at = server.address();
+    const port = (typeof at === 'object' && at !== null ? at.port : 0) as Port;
+    t.equal(await findLoginPage(LOOPBACK, [], { port, nobody: { ip: LOOPBACK, port } }), undefined, said);
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+  }
 });
 
 const supernode: SupernodeInfo = {

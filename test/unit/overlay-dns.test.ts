@@ -161,6 +161,7 @@ t.test('it cannot be changed: the tunnel comes up, one clear problem, and it is 
   const said = await problems(world);
   t.equal(said.length, 1);
   t.match(said[0], /^names are not asked through the tunnel: \/etc\/resolv\.conf cannot be changed: .*read-only/);
+  t.match(await world.status('c0'), { facts: { dns: 'not through the tunnel' } });
   t.equal(world.said('c0', /resolver could not be set/).length, 1, 'once in the log');
   resolver.fault = undefined;
   await world.advance(seconds(10));

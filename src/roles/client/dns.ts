@@ -24,6 +24,9 @@ export interface DnsKeeperDeps {
   readonly changed: () => void;
 }
 
+/** How a problem begins that a person should hear of at once: names are asked of whoever this machine asked before. */
+export const NAMES_OUTSIDE = 'names are not asked through the tunnel';
+
 /** Others' changes are noticed after this long: a look at a file, */
 const LOOK_EVERY: Millis = seconds(2);
 /** or a few small programs, where another program keeps the resolvers. */
@@ -62,6 +65,7 @@ export class DnsKeeper {
   get text(): string {
     const { servers } = this.deps;
     if (servers === undefined) return 'left alone';
+    if (this.#problem?.startsWith(NAMES_OUTSIDE)) return 'not through the tunnel';
     if (!this.isForced || this.#report === undefined) return 'left alone while no tunnel is wanted';
     return `${servers.join(', ')} through the tunnel, by ${this.#report.way}`;
   }
@@ -98,10 +102,7 @@ export class DnsKeeper {
       this.#lookAt = ms(clock.monotonic() + AGAIN);
       const { code, message } = toVpndError(thrown);
       if (this.#problem === undefined) this.deps.log.warn('the resolver could not be set', { code, reason: message });
-      const what =
-        device === undefined
-          ? 'names may still be asked as through a tunnel'
-          : 'names are not asked through the tunnel';
+      const what = device === undefined ? 'names may still be asked as through a tunnel' : NAMES_OUTSIDE;
       this.#tell(`${what}: ${message}`);
     }
   }

@@ -98,6 +98,8 @@ export class Lines {
     if (a.isUp() !== b.isUp()) return a.isUp() ? a : b;
     // Neither, or both: what takes new sessions comes before what drains.
     if (a.isUp() && this.#drains(a) && !this.#drains(b)) return b;
+    // What is asked for over one that is about to rest would not be answered.
+    if (a.isUp() && !this.#plan(this.deps.supernodes())[0].run) return b;
     return !a.running && b.running ? b : a;
   }
 

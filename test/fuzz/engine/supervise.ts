@@ -13,8 +13,10 @@ export interface Outcome extends Stats {
   readonly rss: number;
 }
 
-/** An input that is not through after this long hangs. */
+/** An input that is not through after so much processor time hangs; */
 const HANGS = 20_000;
+/** and one that waits for so long. */
+const WAITS = 600_000;
 /** Loading and counting all modules of a whole overlay takes seconds by itself. */
 const STARTS = 180_000;
 const LOOK = 1_000;
@@ -108,12 +110,12 @@ function runChild(job: Job): Promise<End> {
     });
   return new Promise((resolve) => {
     let told: End | undefined;
-    let progress = { head: '', at: performance.now() };
+    let progress = { head: '', at: performance.now(), cpuMs: cpuMsOf(child.pid) };
     const look = setInterval(() => {
-      const head = headOf(job.current);
-      if (head !== progress.head) progress = { head, at: performance.now() };
-      else if (performance.now() - progress.at > (head === '' ? STARTS : HANGS) && told === undefined) {
-        told = { kind: 'broken', why: head === '' ? 'it does not start' : `no end within ${HANGS / 1_000} s` };
+      const now = { head: headOf(job.current), at: performance.now(), cpuMs: cpuMsOf(child.pid) };
+      if (now.head !== progress.head) progress = now;
+      else if (told === undefined && isOver(progress, now)) {
+        told = { kind: 'broken', why: now.head === '' ? 'it does not start' : 'it does not end' };
         child.kill('SIGKILL');
       }
     }, LOOK);
@@ -131,6 +133,26 @@ function runChild(job: Job): Promise<End> {
     });
     child.send(job);
   });
+}
+
+interface Progress {
+  readonly head: string;
+  readonly at: number;
+  readonly cpuMs: number;
+}
+
+const isOver = (since: Progress, now: Progress): boolean =>
+  now.cpuMs - since.cpuMs > (now.head === '' ? STARTS : HANGS) || now.at - since.at > WAITS;
+
+/** Of a process, with all its threads; a tick of proc_pid_stat(5) is 10 ms. 0 where it cannot be said. */
+function cpuMsOf(pid: number | undefined): number {
+  try {
+    const [, fields = ''] = readFileSync(`/proc/${pid}/stat`, 'latin1').split(/^.*\) /s);
+    const [, , , , , , , , , , , user, system] = fields.split(' ').map(Number);
+    return 10 * ((user ?? 0) + (system ?? 0));
+  } catch {
+    return 0;
+  }
 }
 
 /** The number of an input repeats only where it is the same input. */

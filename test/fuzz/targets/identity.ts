@@ -3,6 +3,7 @@ import { describeJoinToken, formatJoinToken, parseJoinToken } from '../../../src
 import { openSodium } from '../../../src/identity/sodium.js';
 import { statements as openStatements } from '../../../src/identity/statements.js';
 import { parseHostPort, parseIp } from '../../../src/model/address.js';
+import type { Anchors } from '../../../src/model/anchors.js';
 import { fromBase32, signingInput, toBase32, utf8 } from '../../../src/model/bytes.js';
 import type { VpndError } from '../../../src/model/errors.js';
 import { keyOf, peerIdOf, sessionIdOf } from '../../../src/model/ids.js';
@@ -115,9 +116,16 @@ const headOf = (chance: Chance) => ({
   digest: chance.bytes(32),
 });
 
+const anchorsOf = (chance: Chance): Anchors => ({
+  serial: chance.below(9) + 1,
+  issuedAt: NOW,
+  baseKeys: Array.from({ length: chance.below(2) + 1 }, () => chance.bytes(32)),
+  authorities: ['-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n'],
+});
+
 interface Statement {
   readonly tag: string;
-  readonly code: string;
+  readonly codes: readonly string[];
   make(chance: Chance): Signed;
   check(of: Signed): Result<unknown, VpndError>;
   again(value: never): Signed;
@@ -126,24 +134,31 @@ interface Statement {
 const STATEMENTS: readonly Statement[] = [
   {
     tag: 'vpnd/membership/v1',
-    code: 'bad-membership',
+    codes: ['bad-membership'],
     make: (chance) => signed.signMembership(own, membershipOf(chance)),
     check: (of) => signed.checkMembership(OWN_KEY, of, NOW),
     again: (value) => signed.signMembership(own, value),
   },
   {
     tag: 'vpnd/offer/v1',
-    code: 'bad-offer',
+    codes: ['bad-offer'],
     make: (chance) => signed.signOffer(own, offerOf(chance)),
     check: (of) => signed.checkOffer(own.id, of, NOW),
     again: (value) => signed.signOffer(own, value),
   },
   {
     tag: 'vpnd/revocations/v1',
-    code: 'bad-revocations',
+    codes: ['bad-revocations'],
     make: (chance) => signed.signRevocations(own, headOf(chance)),
     check: (of) => signed.checkRevocations(OWN_KEY, of),
     again: (value) => signed.signRevocations(own, value),
+  },
+  {
+    tag: 'vpnd/anchors/v1',
+    codes: ['bad-signature', 'bad-message'],
+    make: (chance) => signed.signAnchors(own, anchorsOf(chance)),
+    check: (of) => signed.checkAnchors(OWN_KEY, of),
+    again: (value) => signed.signAnchors(own, value),
   },
 ];
 
@@ -159,7 +174,7 @@ function statement(name: string, which: number): Target {
       make: (chance) => one.make(chance).body,
       run(body) {
         const signature = own.sign(signingInput(one.tag, [body]));
-        const value = orRefusal(one.check({ body, signature }), [one.code, 'membership-expired']);
+        const value = orRefusal(one.check({ body, signature }), [...one.codes, 'membership-expired']);
         // What it says is all that counts: written anew it says the same.
         if (value !== undefined)
           mustEqual(one.check(one.again(value as never)), { ok: true, value }, 'a statement changes');
@@ -171,6 +186,7 @@ function statement(name: string, which: number): Target {
 export const membership = statement('membership', 0);
 export const offer = statement('offer', 1);
 export const revocationHead = statement('revocation-head', 2);
+export const anchors = statement('anchors', 3);
 
 /** Statements of a genuine signer, changed on their way: another byte anywhere, and it is refused. */
 export const forged: Target = {
@@ -193,7 +209,7 @@ export const forged: Target = {
         const one = STATEMENTS[(input[0] ?? 0) % STATEMENTS.length] as Statement;
         const signature = input.slice(1, 65);
         const body = input.slice(65);
-        const value = orRefusal(one.check({ body, signature }), [one.code]);
+        const value = orRefusal(one.check({ body, signature }), one.codes);
         if (value === undefined) return;
         must(known.has(Buffer.from(input.subarray(1)).toString('hex')), 'a statement that nobody signed is believed');
         // Nor is one of another kind, with the same bytes and the same signer.
