@@ -5,7 +5,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { LeakBed } from './bed.js';
-import { TRANSITIONS } from './transitions.js';
+import { TRANSITIONS, type Transition } from './transitions.js';
 
 const RESULTS = 'bench/results/leaks.json';
 
@@ -30,44 +30,46 @@ if (unknown.length > 0 || !Number.isInteger(runs) || runs < 1) {
   process.exit(2);
 }
 
+const chosen = TRANSITIONS.filter(({ name }) => names.length === 0 || names.includes(name));
+const seen = new Map<string, Kept>();
 const bed = await LeakBed.make();
-let total = 0;
-let outside = 0;
-let broken = 0;
 try {
-  console.log('transition       runs   frames     sent  outside  failed');
-  for (const transition of TRANSITIONS) {
-    if (names.length > 0 && !names.includes(transition.name)) continue;
-    const seen = { frames: 0, sent: 0 };
-    const leaks: string[] = [];
-    const failed: string[] = [];
-    for (let run = 0; run < runs; run++) {
-      try {
-        const one = await transition.once(bed);
-        seen.frames += one.frames;
-        seen.sent += one.sent;
-        leaks.push(...one.leaks.map((leak) => `run ${run}: ${leak}`));
-      } catch (thrown) {
-        failed.push(`run ${run}: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
-        await restartAll(bed);
-      }
-    }
-    const { name, title } = transition;
-    keep(name, { title, at: new Date().toISOString(), runs, ...seen, leaks: leaks.slice(0, 50), failed });
-    const cells = [runs, seen.frames, seen.sent, leaks.length, failed.length];
+  // In rounds: who ends it early has as many runs of each.
+  for (let run = 0; run < runs; run++) {
+    for (const transition of chosen) keep(transition.name, await oneMore(transition, seen.get(transition.name)));
     console.log(
-      `${name.padEnd(15)} ${cells.map((cell, i) => String(cell).padStart([5, 8, 8, 8, 7][i] ?? 8)).join(' ')}`,
+      `round ${run + 1} of ${runs}: ${[...seen.values()].flatMap(({ leaks }) => leaks).length} packets outside`,
     );
-    for (const line of [...leaks.slice(0, 5), ...failed.slice(0, 3)]) console.log(`    ${line}`);
-    total += runs - failed.length;
-    outside += leaks.length;
-    broken += failed.length;
   }
 } finally {
   await bed.close();
 }
+console.log('transition       runs   frames     sent  outside  failed');
+for (const [name, { runs, frames, sent, leaks, failed }] of seen) {
+  const cells = [runs, frames, sent, leaks.length, failed.length];
+  console.log(`${name.padEnd(15)} ${cells.map((cell, i) => String(cell).padStart([5, 8, 8, 8, 7][i] ?? 8)).join(' ')}`);
+  for (const line of [...leaks.slice(0, 5), ...failed.slice(0, 3)]) console.log(`    ${line}`);
+}
+const all = [...seen.values()];
+const broken = all.flatMap(({ failed }) => failed).length;
+const outside = all.flatMap(({ leaks }) => leaks).length;
+const total = all.reduce((sum, one) => sum + one.runs, 0) - broken;
 console.log(`${total} runs, ${outside} packets outside${broken > 0 ? `, ${broken} runs failed` : ''}`);
 process.exitCode = outside + broken > 0 ? 1 : 0;
+
+async function oneMore({ title, once }: Transition, before: Kept | undefined): Promise<Kept> {
+  const { runs: run, frames, sent, leaks, failed } = before ?? { runs: 0, frames: 0, sent: 0, leaks: [], failed: [] };
+  const after = { title, at: new Date().toISOString(), runs: run + 1 };
+  try {
+    const one = await once(bed);
+    const more = one.leaks.map((leak) => `run ${run}: ${leak}`);
+    return { ...after, frames: frames + one.frames, sent: sent + one.sent, leaks: [...leaks, ...more], failed };
+  } catch (thrown) {
+    await restartAll(bed);
+    const why = `run ${run}: ${thrown instanceof Error ? thrown.message : String(thrown)}`;
+    return { ...after, frames, sent, leaks, failed: [...failed, why] };
+  }
+}
 
 /** What a run that failed may have left dead. */
 async function restartAll({ fleet }: LeakBed): Promise<void> {
@@ -81,11 +83,15 @@ async function restartAll({ fleet }: LeakBed): Promise<void> {
 }
 
 function keep(name: string, kept: Kept): void {
+  seen.set(name, kept);
   let all: Record<string, Kept> = {};
   try {
     all = JSON.parse(readFileSync(RESULTS, 'utf8')) as Record<string, Kept>;
   } catch {
     // The first ones.
   }
-  writeFileSync(RESULTS, `${JSON.stringify({ ...all, [name]: kept }, undefined, 2)}\n`);
+  writeFileSync(
+    RESULTS,
+    `${JSON.stringify({ ...all, [name]: { ...kept, leaks: kept.leaks.slice(0, 50) } }, undefined, 2)}\n`,
+  );
 }
