@@ -5,9 +5,9 @@ MAKEFLAGS += --no-print-directory
 BIN := node_modules/.bin
 # SUM=no leaves the closing total to a caller that adds up several runs.
 RUN := node --enable-source-maps dist/test/run.js $(if $(filter no,$(SUM)),--no-sum)
-export HOLD RUNS MUTANT
+export HOLD RUNS MUTANT SCENARIO JOBS
 
-.PHONY: help setup demo test check unit host kernel bench-session bench-recovery nat-table fuzz leaks mutants clean
+.PHONY: help setup demo test check unit host kernel bench-session bench-recovery nat-table fuzz leaks mutants chaos chaos-kernel clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -54,6 +54,13 @@ fuzz: setup ## a million inputs for everything that reads what others send; TARG
 
 leaks: setup ## what leaves a client outside its tunnels while things change, by recordings; RUNS=20 for the table in docs; needs root
 	@node --enable-source-maps dist/chaos/leaks/main.js $(EVENTS)
+
+chaos: setup ## faults of every kind over real daemons, with a picture of each in chaos-report; SCENARIO=X3 for one, X for a group, list; needs root
+	@node --enable-source-maps dist/chaos/harness/main.js
+
+chaos-kernel: setup ## some of them in a virtual machine with kernel WireGuard, delay and loss
+	@scripts/setup kernel
+	@test/kernel/vm -t 7200 -- node --enable-source-maps dist/chaos/harness/main.js kernel
 
 clean: ## remove what killed tests left in the system, and everything built
 	@scripts/clean

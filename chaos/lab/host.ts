@@ -144,6 +144,11 @@ export class Host {
     return ['nsenter', '--target', String(this.#keeper.pid), '--net', '--mount', `--wdns=${cwd}`, '--', ...argv];
   }
 
+  /** A path as this host's processes see it, from outside: something may be mounted there. */
+  path(inside: string): string {
+    return `/proc/${this.#keeper.pid}/root${inside}`;
+  }
+
   /** Apply lines of `ip` commands (without the word "ip") to this host, in one go. */
   async ip(...commands: readonly string[]): Promise<void> {
     await execProcess(['ip', '-n', this.namespace, '-batch', '-'], { stdin: `${commands.join('\n')}\n` });

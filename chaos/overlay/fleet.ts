@@ -1,3 +1,4 @@
+import { Role } from '../../src/gen/vpnd/v1/types_pb.js';
 import {
   createLab,
   type Home,
@@ -42,6 +43,9 @@ export interface FleetOptions {
   readonly supernodeArgs?: readonly string[];
   readonly tell?: (step: string) => void;
 }
+
+const TOKEN_ROLE = { supernode: Role.SUPERNODE, exit: Role.EXIT, client: Role.CLIENT } as const;
+const TOKEN_TTL_MS = 86_400_000n;
 
 interface Placed {
   readonly node: OverlayNode;
@@ -113,7 +117,9 @@ export class Fleet {
   async join(name: string): Promise<void> {
     const { node, region } = this.#find(name);
     const role = node.role;
-    const made = await this.base.json<{ token: string }>('token', 'create', '--role', role, '--region', region);
+    if (role === 'base') throw new Error('base joins nobody');
+    // As `vpnd token create` asks for it, without a program for each.
+    const made = await this.base.api.createToken({ role: TOKEN_ROLE[role], region, uses: 1, ttlMs: TOKEN_TTL_MS });
     await node.start({ token: made.token });
   }
 

@@ -2,6 +2,18 @@ export type { Home, Host } from '../lab/index.js';
 export { activeSession, isUp, standbySession, statusOf, withStandby } from './client-view.js';
 export { freezeDaemon, freezeMachine, killMachine, thawDaemon, thawMachine } from './faults.js';
 export { Fleet, type FleetOptions, type PeerSpec, type SupernodeSpec } from './fleet.js';
+export {
+  addressesOn,
+  kernelResidue,
+  parseWireGuardDump,
+  type RelayPort,
+  relayElements,
+  relayPorts,
+  type WireGuardDevice,
+  type WireGuardPeer,
+  wireGuardDevices,
+  wireGuardPeers,
+} from './kernel.js';
 export { download, type FirstPacket, firstPackets } from './measure.js';
 export { LAB_UID, labUser, OverlayNode, type OverlayRole, vpnd } from './node.js';
 export { ADDRESSES, Overlay, type OverlayOptions } from './overlay.js';

@@ -47,7 +47,8 @@ export class OverlayNode {
 
   /** The same that `vpnd status` and the others ask, without starting a program for it. */
   get api(): LocalApi {
-    return localClient(this.socket);
+    // As the daemon sees it: a scenario may have mounted another disk there.
+    return localClient(this.host.path(this.socket));
   }
 
   /** The running daemon; throws when it was never started. */

@@ -1,5 +1,5 @@
 /**
- * Run on a client's machine: `packet-train.js <ip> <port> <every, ms>`. Sends numbered datagrams to an echo port at even
+ * Run on a client's machine: `packet-train.js <ip> <port> <every, ms> [text]`. Sends numbered datagrams to an echo port at even
  * intervals until SIGTERM, then waits a moment for answers under way and prints the record as one JSON line.
  *
  * The socket is bound to no address and connected to nobody, as those of DNS or QUIC clients that migrate are: each
@@ -9,7 +9,9 @@ import { createSocket } from 'node:dgram';
 import { setPriority } from 'node:os';
 import type { TrainRecord } from './train.js';
 
-const [ip = '', port = '', every = '10'] = process.argv.slice(2);
+const [ip = '', port = '', every = '10', text = ''] = process.argv.slice(2);
+/** In every datagram, so that it is known when it is seen where it should not be. */
+const mark = text === '' ? '' : ` ${text}`;
 const interval = Number(every);
 /** Answers that take longer than this are as good as lost. */
 const GRACE_MS = 1000;
@@ -27,8 +29,8 @@ let refused = 0;
 const socket = createSocket(ip.includes(':') ? 'udp6' : 'udp4');
 socket.on('message', (message) => {
   const at = now();
-  const [number = '', from = ''] = message.toString('latin1').split(' ');
-  const n = Number(number);
+  const words = message.toString('latin1').split(' ');
+  const [n, from] = [Number(words[0]), words.at(-1) ?? ''];
   if (answeredAt[n] !== null) return;
   answeredAt[n] = at;
   if (seen.at(-1)?.[1] !== from) seen.push([at, from]);
@@ -52,7 +54,7 @@ while (!stopping) {
   }
   sentAt.push(now());
   answeredAt.push(null);
-  socket.send(String(n), Number(port), ip, (error) => {
+  socket.send(`${n}${mark}`, Number(port), ip, (error) => {
     if (error) refused++;
   });
   // Behind time: whoever is late sends at once, but lets answers in between.

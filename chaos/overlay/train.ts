@@ -28,9 +28,9 @@ export class PacketTrain {
     this.#process = process;
   }
 
-  /** Resolves when the first answer is there. */
-  static async start(from: Host, web: WebServer, packetsPerSecond = 100): Promise<PacketTrain> {
-    const target = [web.host.ipv4 ?? '', String(ECHO_PORT), String(1000 / packetsPerSecond)];
+  /** Resolves when the first answer is there. `text` stands in every datagram. */
+  static async start(from: Host, web: WebServer, packetsPerSecond = 100, text = ''): Promise<PacketTrain> {
+    const target = [web.host.ipv4 ?? '', String(ECHO_PORT), String(1000 / packetsPerSecond), text];
     const process_ = from.spawn([process.execPath, SCRIPT, ...target]);
     await process_.waitForLine(/^rolling$/, START_LIMIT_MS);
     return new PacketTrain(process_);
@@ -81,6 +81,11 @@ export class PacketRecord {
     return this.#gaps(this.#answers)
       .filter((gap) => gap.to >= from && gap.from <= to)
       .reduce((longest, gap) => Math.max(longest, gap.to - gap.from), 0);
+  }
+
+  /** Times without an answer that are longer than this many milliseconds. */
+  gapsOver(ms: number): readonly { readonly from: number; readonly to: number }[] {
+    return this.#gaps(this.#answers).filter(({ from, to }) => to - from > ms);
   }
 
   /** The longest time that the instrument itself sent nothing: no gap below can be smaller by anybody's merit. */

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { Host, RunResult } from '../../chaos/lab/index.js';
-import { type OverlayNode, vpnd } from '../../chaos/overlay/index.js';
+import { vpnd } from '../../chaos/overlay/index.js';
 import { eventually } from './overlay-checks.js';
 
 /** One thing done wrong, and what vpnd is to answer. */
@@ -27,14 +27,10 @@ interface Row {
   readonly line: string;
 }
 
-const CLOCK = new URL('./shifted-clock.js', import.meta.url).href;
 const DOCUMENT = 'docs/errors.md';
 
-/** Environment for a process whose clock is off. */
-export const clockOff = (shiftMs: number): Record<string, string> => ({
-  NODE_OPTIONS: `--import=${CLOCK}`,
-  TEST_CLOCK_SHIFT_MS: String(shiftMs),
-});
+export { clockOff } from '../../chaos/faults/clock.js';
+export { emptyDisk, fillDisk, smallDisk } from '../../chaos/faults/disks.js';
 
 /** As a user that may do nothing and owns nothing. */
 export const AS_NOBODY = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', '--'] as const;
@@ -157,28 +153,4 @@ async function settledOn(host: Host, directories: readonly string[]): Promise<st
     },
     10_000,
   );
-}
-
-/** A disk of its own for a node's state directory, before its first start. */
-export async function smallDisk({ host, stateDir }: OverlayNode): Promise<void> {
-  await host.exec(['mkdir', '-p', stateDir]);
-  await host.exec(['mount', '-t', 'tmpfs', '-o', 'size=8m,mode=0700', 'none', stateDir]);
-}
-
-/** Empties a database's write-ahead log: what one holds is written over, full disk or not. */
-const EMPTY_LOG = `
-const db = require('better-sqlite3')(process.argv[1], { timeout: 10000 });
-if (db.pragma('wal_checkpoint(TRUNCATE)')[0].busy !== 0) throw new Error('the log is in use');
-db.close();
-`;
-
-/** Not a byte is free afterwards. */
-export async function fillDisk({ host, stateDir }: OverlayNode): Promise<void> {
-  await host.exec([process.execPath, '-e', EMPTY_LOG, `${stateDir}/vpnd.db`]);
-  const filled = await host.run(['dd', 'if=/dev/zero', `of=${stateDir}/filler`, 'bs=4k']);
-  if (!/No space left/.test(filled.stderr)) throw new Error(`the disk is not full: ${filled.stderr}`);
-}
-
-export async function emptyDisk({ host, stateDir }: OverlayNode): Promise<void> {
-  await host.exec(['rm', `${stateDir}/filler`]);
 }
