@@ -1,8 +1,6 @@
 import type { ClientConfig } from '../../config/types.js';
 import type { BaseKey } from '../../core/ports/authority.js';
-import { sleep } from '../../core/ports/clock.js';
 import type { Bytes } from '../../model/bytes.js';
-import type { Command, CommandDone, RotatePeer } from '../../model/command.js';
 import type { Exemption, InterfaceName } from '../../model/dataplane.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
@@ -13,17 +11,20 @@ import { type Millis, ms, plus, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import type { OpenCarrier } from './carriage.js';
+import { Comparing } from './comparing.js';
 import { DnsKeeper } from './dns.js';
 import { openAnywhere } from './elsewhere.js';
-import { nodesOf, type ShutOut } from './held-session.js';
+import type { ShutOut } from './held-session.js';
 import { Keeper } from './keeper.js';
+import { Orders } from './orders.js';
+import { askForPath } from './path-asked.js';
 import { Protection } from './protection.js';
 import { Releases } from './releases.js';
 import { BY_HAND, type Leaving, Rotation } from './rotation.js';
 import { Standby, type TunnelWish } from './standby.js';
 import { checkStep } from './steps.js';
 import { Survival } from './survival.js';
-import { type HeldTunnel, hasSession, isInForce } from './tunnel.js';
+import { type HeldTunnel, hasSession } from './tunnel.js';
 import { slotDevices, type Tunnels } from './tunnels.js';
 
 export interface ConnectionDeps {
@@ -53,7 +54,6 @@ export type Phase = 'idle' | 'requesting' | 'up' | 'waiting';
 /** How long `vpnd up` waits for a supernode before it says that none is reached. */
 const UPSTREAM_LIMIT: Millis = seconds(10);
 const TEND_EVERY: Millis = seconds(1);
-const COMPARE_EVERY: Millis = seconds(10);
 
 /**
  * The client's connection: one wish of its user, at most one tunnel that carries everything, a standby behind it, and
@@ -64,6 +64,8 @@ export class Connection {
   readonly tunnels: Tunnels;
   readonly protection: Protection;
   readonly dns: DnsKeeper;
+  readonly orders: Orders;
+  readonly #comparing: Comparing;
   readonly #releases: Releases;
   readonly #standby: Standby;
   readonly #survival: Survival;
@@ -74,7 +76,6 @@ export class Connection {
   #lastChange = '';
   #turn: Promise<unknown> = Promise.resolve();
   #abort = new AbortController();
-  #comparedAt: Millis = ms(0);
   #rotating = false;
   #cancelTend: () => void = () => {};
   #stopped = false;
@@ -153,6 +154,20 @@ export class Connection {
       become: (...state) => this.#become(...state),
       open: (what) => this.#openAnywhere(what),
       over: (...to) => this.#over(...to),
+      happened: deps.happened,
+      changed: deps.changed,
+    });
+    this.#comparing = new Comparing({ ...ports, tunnels: this.tunnels, happened: deps.happened });
+    this.orders = new Orders({
+      log: ports.log,
+      keeper: this.keeper,
+      releases: this.#releases,
+      standby: this.#standby,
+      survival: this.#survival,
+      revocations: deps.revocations,
+      requesting: () => this.#phase === 'requesting',
+      rotating: () => this.#rotating,
+      rotate: (reason, leave) => this.rotate(reason, leave),
       happened: deps.happened,
       changed: deps.changed,
     });
@@ -338,61 +353,13 @@ export class Connection {
     });
   }
 
-  /** `vpnd path`. Resolves when the session takes that path, rejects with `no-direct` or `no-path` when it does not. */
+  /** `vpnd path`; rejects with `bad-config` where privacy forbids it, `no-session`, or as `askForPath` does. */
   async setPath(path: 'auto' | 'direct' | 'relay', signal: AbortSignal): Promise<void> {
-    const active = this.tunnels.active();
-    if (active === undefined || active.holds) throw new VpndError('no-session', 'there is no tunnel; see vpnd up');
-    if (path === 'direct' && (this.#wish?.privacy ?? this.deps.config.privacy) === 'private') {
+    const privacy = this.#wish?.privacy ?? this.deps.config.privacy;
+    if (path === 'direct' && privacy === 'private' && this.tunnels.active()?.holds === false) {
       throw new VpndError('bad-config', 'with --privacy private a session never goes direct');
     }
-    this.keeper.paths.ask(path);
-    const isThere = (tunnel: HeldTunnel | undefined) => (tunnel?.held.path === 'direct') === (path !== 'relay');
-    if (isThere(active)) return;
-    if (!this.keeper.paths.wish(active, path === 'relay' ? 'relay' : 'direct', `asked for by hand: ${path}`)) {
-      throw new VpndError('closed', 'the supernode of this session is not connected at present', { retryable: true });
-    }
-    if (path === 'auto') return;
-    const { clock } = this.deps.ports;
-    const giveUpAt = clock.monotonic() + PATH_LIMIT;
-    while (clock.monotonic() < giveUpAt) {
-      await sleep(clock, ms(20), signal);
-      const now = this.tunnels.withSession(active.held.session);
-      if (now === undefined) throw new VpndError('no-session', 'the session ended meanwhile', { retryable: true });
-      if (isThere(now)) return;
-    }
-    if (path === 'direct') throw new VpndError('no-direct', 'there is no direct path to this exit from here');
-    throw new VpndError('no-path', 'the supernode did not bring the session back to the relay', { retryable: true });
-  }
-
-  /** An order of the supernode that granted the session. */
-  async command(command: Command, supervisor: PeerId): Promise<CommandDone> {
-    const { desired, session } = command;
-    const tunnel = this.tunnels.withSession(session);
-    if (tunnel !== undefined && tunnel.held.supervisor !== supervisor) {
-      throw new VpndError('forbidden', `session ${session} belongs to another supervisor`);
-    }
-    if (desired.kind === 'disconnect') {
-      this.#disconnected(session, desired.reason);
-      return DONE;
-    }
-    if (desired.kind !== 'relay-update' && desired.kind !== 'rotate-peer') {
-      throw new VpndError('not-supported', `${desired.kind} is not for clients`);
-    }
-    if (tunnel === undefined || !isInForce(tunnel)) {
-      throw new VpndError('no-session', `session ${session} is not held here`);
-    }
-    if (command.generation < tunnel.held.generation) {
-      throw new VpndError(
-        'stale-generation',
-        `generation ${command.generation} is older than ${tunnel.held.generation}`,
-      );
-    }
-    if (desired.kind === 'relay-update') {
-      await this.keeper.paths.move(tunnel, desired);
-      if (desired.path !== 'direct') this.keeper.handshakes.wayIsBack(tunnel);
-      this.deps.changed();
-    } else this.#askedToMove(tunnel, desired);
-    return DONE;
+    await askForPath({ clock: this.deps.ports.clock, keeper: this.keeper }, path, signal);
   }
 
   renewed(session: SessionId, generation: number, lease: Millis): void {
@@ -492,54 +459,6 @@ export class Connection {
     return this.tunnels.active()?.device ?? this.tunnels.all()[0]?.device ?? this.deps.config.interface;
   }
 
-  // ——— what the supernodes say
-
-  #disconnected(session: SessionId, reason: string): void {
-    if (this.#releases.answered(session, reason)) return;
-    const tunnel = this.tunnels.withSession(session);
-    if (tunnel === undefined || !isInForce(tunnel)) return;
-    const why = new VpndError('exit-gone', `the supernode ended it: ${reason}`, { retryable: true });
-    // A request under way hears of it by itself.
-    if (tunnel.held.connectedAfter === undefined && this.#phase === 'requesting') return;
-    if (tunnel.use === 'active') this.#survival.lose(why);
-    else void this.keeper.close(tunnel.slot, 'the supernode ended it').then(() => this.#standby.nudge());
-  }
-
-  /** Nothing goes through nodes that are shut out: a tunnel that is ready takes over, or the traffic is held. */
-  leaveShutOut(): void {
-    const { revocations } = this.deps;
-    const gone = this.tunnels
-      .held()
-      .filter(({ held, use }) => use !== 'dead' && nodesOf(held).some(revocations.has, revocations));
-    const isActive = ({ use, held }: HeldTunnel) => use === 'active' && held.connectedAfter !== undefined;
-    // Spares first: one of them must not take over.
-    for (const { slot } of gone.filter((one) => !isActive(one))) void this.keeper.close(slot, 'revoked');
-    const active = gone.find(isActive);
-    if (active === undefined || active.holds) return;
-    const { session, supervisor, exit } = active.held;
-    this.keeper.tell(supervisor, { kind: 'session-closed', session, reason: 'revoked' });
-    const what = revocations.has(exit) ? `exit ${shortId(exit)}` : 'a supernode on its path';
-    this.#survival.lose(new VpndError('revoked', `${what} was shut out of the overlay`, { retryable: true }));
-  }
-
-  #askedToMove(tunnel: HeldTunnel, rotate: RotatePeer): void {
-    const failed = (thrown: unknown) => {
-      const error = toVpndError(thrown);
-      this.deps.ports.log.info('the session stays where it is', { code: error.code, reason: error.message });
-      this.deps.happened(
-        'problem',
-        `asked to move (${rotate.reason}), and could not: ${error.message}`,
-        tunnel.held.session,
-      );
-    };
-    for (const exit of rotate.avoidExits) this.keeper.penalties.failed(exit);
-    if (tunnel.use === 'active') {
-      if (!this.#rotating) this.rotate(rotate.reason, rotate).catch(failed);
-    } else if (tunnel.use === 'standby') {
-      void this.keeper.close(tunnel.slot, rotate.reason).then(() => this.#standby.now());
-    }
-  }
-
   // ——— once in a while
 
   #tend(): void {
@@ -552,7 +471,6 @@ export class Connection {
   }
 
   async #look(): Promise<void> {
-    const { clock, log, metrics } = this.deps.ports;
     this.keeper.record.tidy();
     this.#survival.expire();
     await this.keeper.retirement.look();
@@ -561,17 +479,7 @@ export class Connection {
     this.#survival.nudge();
     this.keeper.rekeying.look();
     this.dns.look();
-    if ((this.#phase === 'idle' && !this.protection.isOn) || clock.monotonic() - this.#comparedAt < COMPARE_EVERY)
-      return;
-    this.#comparedAt = clock.monotonic();
-    // What this daemon itself has changed its mind about is no repair.
-    await this.tunnels.commit();
-    const found = await this.tunnels.reconcile();
-    for (const unit of found.repaired) {
-      metrics.repairs.inc({ what: unit.slice(0, unit.indexOf('/')) });
-      log.warn('repaired what somebody else had changed', { unit });
-      this.deps.happened('repaired', `${unit} had been changed by somebody else`);
-    }
+    if (this.#phase !== 'idle' || this.protection.isOn) await this.#comparing.look();
   }
 
   /** The user's wish came to nothing: what held the traffic for it goes. */
@@ -614,9 +522,6 @@ export class Connection {
   }
 }
 
-const DONE: CommandDone = { offer: undefined };
-/** A search for the direct path, a trial of it, and two streams before them. */
-const PATH_LIMIT: Millis = seconds(8);
 /** What a failover was due to is known by then: which exits and supernodes will do for the next standby. */
 const AFTER_CHANGE: Millis = seconds(1);
 /** After a change of networks: a stream has to come up, an address to be vouched for, a relay to be set up again. */

@@ -73,12 +73,12 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
         arrived();
         return connection.lineUp();
       },
-      command: (command, supervisor) => connection.command(command, supervisor),
+      command: (command, supervisor) => connection.orders.command(command, supervisor),
       news: (news, supervisor) => {
         if (news.kind === 'session-renewed') connection.renewed(news.session, news.generation, news.lease);
         if (news.kind === 'session-rekey') connection.keeper.rekeying.wanted(news.session, supervisor);
       },
-      revoked: () => connection.leaveShutOut(),
+      revoked: () => connection.orders.leaveShutOut(),
       datagrams: (session, packets, supervisor) => connection.datagrams(session, packets, supervisor),
       networkChanged: ({ connected }) => {
         history.record('network-changed', connected ? 'another network underneath' : 'no network underneath');
@@ -131,7 +131,7 @@ export async function startClient(config: ClientConfig, ports: ForwardingPorts, 
   });
   await portal.start();
   await connection.start();
-  connection.leaveShutOut();
+  connection.orders.leaveShutOut();
   retention.start();
   member.start();
   logins.look();
