@@ -2,20 +2,29 @@
  * `make chaos`: every scenario of chaos/scenarios over real daemons, two at a time; `make chaos SCENARIO=X3` one of them,
  * `SCENARIO=X` a group. `SCENARIO=list` names them. JOBS=1 plays one at a time, which another machine may need.
  *
+ * `main.js kernel` plays those of KERNEL alone, one at a time, over lines that delay and lose packets, and with the patience
+ * that an emulated machine asks for: `make chaos-kernel` runs it where WireGuard is the kernel's. What is written there is
+ * lost with the machine, so figures are printed.
+ *
  * Prints a line for each, writes a report with a picture of each to CHAOS_REPORT (chaos-report), and ends with
  * `<n> of <m> scenarios held`; exit status 1 unless that is all of them.
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import { cpus, release } from 'node:os';
-import { SCENARIOS } from '../scenarios/index.js';
+import { KERNEL, SCENARIOS } from '../scenarios/index.js';
 import type { Told } from './chronicle.js';
+import { SMALL } from './places.js';
 import { play } from './play.js';
 import { wireGuardFirst } from './precedence.js';
 import { writeIndex, writeScenario } from './report.js';
 import { GROUPS, groupOf, select } from './scenario.js';
+import { AS_IT_IS } from './story.js';
 
 const asked = process.env.SCENARIO ?? '';
-const jobs = Number(process.env.JOBS || 2);
+const inKernel = process.argv[2] === 'kernel';
+const jobs = inKernel ? 1 : Number(process.env.JOBS || 2);
+const LINE = { delayMs: 20, lossPercent: 0.5 };
+const conditions = inKernel ? { patience: 10, rate: 10, line: LINE } : AS_IT_IS;
 const directory = process.env.CHAOS_REPORT || 'chaos-report';
 
 if (asked === 'list') {
@@ -25,7 +34,8 @@ if (asked === 'list') {
 }
 
 async function run(): Promise<number> {
-  const scenarios = select(SCENARIOS, asked);
+  const core = SCENARIOS.filter(({ id }) => KERNEL.includes(id)).map((one) => ({ ...one, place: SMALL }));
+  const scenarios = select(inKernel ? core : SCENARIOS, asked);
   const startedAt = new Date();
   const began = performance.now();
   const waiting = [...scenarios];
@@ -36,10 +46,11 @@ async function run(): Promise<number> {
   const asBefore = wireGuardFirst();
   const worker = async () => {
     for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-      const told = await play(next, directory);
+      const told = await play(next, directory, conditions);
       all.push(told);
       writeScenario(directory, told);
       console.log(lineOf(told));
+      if (inKernel) for (const { what, value } of told.figures) console.log(`       ${what}: ${value}`);
       for (const complaint of told.complaints) console.log(`       ${complaint}`);
     }
   };

@@ -5,13 +5,15 @@ import { Chronicle, type Happening, inWords, type Told, type Traffic } from './c
 import { foreignState, leaveForeignState, leftovers, metricsTrouble } from './look.js';
 import { COMMON } from './places.js';
 import type { Scenario } from './scenario.js';
-import { AGREEMENT_SECONDS, CONVERGENCE_SECONDS, Story } from './story.js';
+import { AGREEMENT_SECONDS, AS_IT_IS, CONVERGENCE_SECONDS, type Conditions, Story } from './story.js';
 import { Underlay } from './underlay.js';
 
 /** A story that takes longer hangs. */
 const STORY_LIMIT_MS = 300_000;
 /** A gap is told from here on. */
 const GAP_MS = 400;
+/** For so long no traffic may stand still on a lossy line whose path is healthy. */
+const STILL_MS = 1000;
 /** The last lines of a daemon, kept when something did not hold. */
 const LOG_LINES = 150;
 
@@ -20,7 +22,7 @@ const LOG_LINES = 150;
  * what must hold of every scenario, ends every session and looks at what is left. Never rejects: what went wrong is among
  * the complaints.
  */
-export async function play(scenario: Scenario, directory: string): Promise<Told> {
+export async function play(scenario: Scenario, directory: string, conditions = AS_IT_IS): Promise<Told> {
   const began = performance.now();
   const { id, title, holds } = scenario;
   let chronicle = new Chronicle();
@@ -32,19 +34,20 @@ export async function play(scenario: Scenario, directory: string): Promise<Told>
     fleet = built;
     await scenario.prepared?.(built);
     await built.startAll();
+    await setLines(built, conditions);
     const nodes = fleet.nodes.filter(({ role }) => role !== 'base');
     await Promise.all(nodes.map(leaveForeignState));
     const foreign = await Promise.all(nodes.map(foreignState));
     const names = await fleet.names();
     const underlay = await Underlay.record(fleet);
     chronicle = new Chronicle();
-    const story = new Story(fleet, names, chronicle, underlay);
+    const story = new Story(fleet, names, chronicle, underlay, conditions);
     const attempt = (what: string, act: () => Promise<unknown>) => attempted(chronicle, what, act);
 
-    const told = await attempt('the story', () => inTime(scenario.story(story)));
+    const told = await attempt('the story', () => inTime(scenario.story(story), STORY_LIMIT_MS * conditions.patience));
     if (told) await attempt('at the end', () => story.agrees());
     const records = await endTraffic(story, chronicle, traffic);
-    judgeLosses(story, chronicle, records);
+    judgeLosses(story, chronicle, records, conditions);
     const { frames, trouble } = await underlay.stop(story.protectedSince, Date.now() / 1000);
     chronicle.figure('frames looked at', String(frames));
     for (const one of trouble) chronicle.complain(one);
@@ -75,10 +78,18 @@ async function attempted(chronicle: Chronicle, what: string, act: () => Promise<
   }
 }
 
-async function inTime(story: Promise<void>): Promise<void> {
+/** Delay and loss, one way, at the routers of all clients. */
+async function setLines(fleet: Fleet, { line }: Conditions): Promise<void> {
+  if (line === undefined) return;
+  for (const { name } of fleet.clients) {
+    for (const device of ['eth0', 'lan0']) await fleet.home(name).router.delay(line.delayMs, device, line.lossPercent);
+  }
+}
+
+async function inTime(story: Promise<void>, limitMs: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`longer than ${STORY_LIMIT_MS / 1000} s`)), STORY_LIMIT_MS);
+    timer = setTimeout(() => reject(new Error(`longer than ${limitMs / 1000} s`)), limitMs);
   });
   try {
     await Promise.race([story, late]);
@@ -106,13 +117,22 @@ async function endTraffic(story: Story, chronicle: Chronicle, into: Traffic[]): 
   return records;
 }
 
-function judgeLosses(story: Story, chronicle: Chronicle, records: ReadonlyMap<string, PacketRecord>): void {
+/** Where the line itself loses packets, or the machine stands still, what counts is that traffic never does for long. */
+function judgeLosses(
+  story: Story,
+  chronicle: Chronicle,
+  records: ReadonlyMap<string, PacketRecord>,
+  { line, patience }: Conditions,
+): void {
   for (const { client, fromMs, untilMs, why } of story.expectations) {
     const record = records.get(client);
     // What was sent in the last moments may still be on its way.
     const end = Math.min(untilMs ?? Number.POSITIVE_INFINITY, chronicle.since(record?.raw.sentAt.at(-1) ?? 0) - 1000);
     const lost = record?.lostBetween(chronicle.monotonic(fromMs), chronicle.monotonic(end));
-    if (lost === undefined) chronicle.complain(`${client} was to lose nothing, and sent nothing`);
+    if (line !== undefined) {
+      const gap = record?.longestGap(chronicle.monotonic(fromMs), chronicle.monotonic(end)) ?? Number.POSITIVE_INFINITY;
+      if (gap > STILL_MS * patience) chronicle.complain(`${client} heard nothing for ${inWords(gap)}: ${why}`);
+    } else if (lost === undefined) chronicle.complain(`${client} was to lose nothing, and sent nothing`);
     else if (lost > 0) chronicle.complain(`${client} lost ${lost} packets, and was to lose none: ${why}`);
   }
 }

@@ -35,13 +35,23 @@ export interface Standing {
 
 const PRIVACY = { auto: Privacy.AUTO, private: Privacy.PRIVATE, direct: Privacy.DIRECT } as const;
 const UP_LIMIT_MS = 60_000;
-/** Packets a second of each client. */
-const RATE = 50;
 const LOOK_EVERY_MS = 250;
 /** Everything converges within this once faults have stopped; traffic flows again within this in any case. */
 export const CONVERGENCE_SECONDS = 60;
 /** Kernels agree: what nobody can be told of any more has its lease to run out, and then the next look at it. */
 export const AGREEMENT_SECONDS = 120;
+
+/** What a story has to bear with: a machine that emulates another one is slow, and its lines may be long and lossy. */
+export interface Conditions {
+  /** Times by which every limit is longer. */
+  readonly patience: number;
+  /** Packets a second of each client. */
+  readonly rate: number;
+  /** One way, of what passes the routers of clients; undefined for as it is. Needs netem. */
+  readonly line?: { readonly delayMs: number; readonly lossPercent: number };
+}
+
+export const AS_IT_IS: Conditions = { patience: 1, rate: 50 };
 
 export interface Expectation {
   readonly client: string;
@@ -57,11 +67,14 @@ export class Story {
   /** Since when clients are protected, in seconds since 1970. */
   protectedSince = Number.POSITIVE_INFINITY;
 
+  readonly #measured = new Map<string, number>();
+
   constructor(
     readonly fleet: Fleet,
     readonly names: ReadonlyMap<string, string>,
     private readonly chronicle: Chronicle,
     private readonly underlay: Underlay,
+    private readonly conditions: Conditions,
   ) {}
 
   node(name: string): OverlayNode {
@@ -78,11 +91,14 @@ export class Story {
     await this.underlay.watch(this.home(client));
     // On a busy machine exits and supernodes take their time to find each other: that is no part of the story.
     await this.eventually(`${client} connects`, async () => {
-      await node.api.up({ privacy: PRIVACY[privacy], region }, AbortSignal.timeout(UP_LIMIT_MS));
+      await node.api.up(
+        { privacy: PRIVACY[privacy], region },
+        AbortSignal.timeout(UP_LIMIT_MS * this.conditions.patience),
+      );
       return '';
     });
     if (!this.trains.has(client)) {
-      this.trains.set(client, await PacketTrain.start(node.host, this.fleet.web, RATE, CANARY));
+      this.trains.set(client, await PacketTrain.start(node.host, this.fleet.web, this.conditions.rate, CANARY));
     }
     if (!alone) await this.settles(client);
     // From the last one on: before, another client's packets were in the open as they should be.
@@ -125,7 +141,9 @@ export class Story {
     await this.eventually(
       `${client} gets a page${by.length === 0 ? '' : ` by ${by.join(' or ')}`}`,
       async () => {
-        const seen = await this.fleet.seenIp(this.node(client).host, undefined, 2).catch((thrown) => told(thrown));
+        const seen = await this.fleet
+          .seenIp(this.node(client).host, undefined, 2 * this.conditions.patience)
+          .catch((thrown) => told(thrown));
         found = exits.get(seen) ?? '';
         if (found === '') return `it came from ${seen}`;
         return by.length > 0 && !by.includes(found) ? `it came by ${found}` : '';
@@ -134,7 +152,9 @@ export class Story {
     );
     const took = this.chronicle.since() - from;
     this.chronicle.mark('seen', `${client} gets a page by ${found}`);
-    this.chronicle.figure(`${client}: a page again`, inWords(took));
+    // The first one after each change says how long it took; the others only that it is so.
+    if (this.#measured.get(client) !== from) this.chronicle.figure(`${client}: a page again`, inWords(took));
+    this.#measured.set(client, from);
     return found;
   }
 
@@ -180,7 +200,7 @@ export class Story {
 
   /** What must be so soon: `trouble` answers with what is still wrong, or with nothing. */
   async eventually(what: string, trouble: () => Promise<string>, withinSeconds = CONVERGENCE_SECONDS): Promise<void> {
-    const giveUp = performance.now() + withinSeconds * 1000;
+    const giveUp = performance.now() + withinSeconds * 1000 * this.conditions.patience;
     for (;;) {
       const seen = await trouble().catch(told);
       if (seen === '') return;

@@ -235,25 +235,16 @@ export class Host {
   }
 
   /**
-   * Delay what leaves by `device` by this many milliseconds; 0 ends it. Throws where the kernel has no netem:
-   * Debian's has, so such a test belongs under `make kernel`.
+   * Delay what leaves by `device` by this many milliseconds, and lose some of it; 0 ends it. Throws where the kernel has
+   * no netem: Debian's has, so such a test belongs under `make kernel`.
    */
-  async delay(milliseconds: number, device = 'eth0'): Promise<void> {
+  async delay(milliseconds: number, device = 'eth0', lossPercent = 0): Promise<void> {
     if (milliseconds === 0) {
       await this.run(['tc', 'qdisc', 'del', 'dev', device, 'root']);
       return;
     }
-    const set = await this.run([
-      'tc',
-      'qdisc',
-      'replace',
-      'dev',
-      device,
-      'root',
-      'netem',
-      'delay',
-      `${milliseconds}ms`,
-    ]);
+    const line = ['delay', `${milliseconds}ms`, ...(lossPercent === 0 ? [] : ['loss', `${lossPercent}%`])];
+    const set = await this.run(['tc', 'qdisc', 'replace', 'dev', device, 'root', 'netem', ...line]);
     if (set.code !== 0) {
       throw new Error(`cannot delay packets: ${set.stderr.trim()} (a kernel without netem? see \`make kernel\`)`);
     }

@@ -19,3 +19,6 @@ export const SCENARIOS: readonly Scenario[] = [
   ...RESOURCES,
   ...CONVERGENCE,
 ];
+
+/** Those that `make chaos-kernel` plays over kernel WireGuard, with delay and loss on clients' lines. */
+export const KERNEL: readonly string[] = ['X1', 'X2', 'X8', 'S1', 'S5', 'C1', 'C3', 'C4', 'D1', 'D6'];
