@@ -6,8 +6,13 @@ import { parsePcap, type RecordedPacket } from './pcap.js';
 import type { Spawned } from './processes.js';
 
 const START_LIMIT_MS = 30_000;
-/** For what a busy machine does not write down at once: by default some dozens of full packets fill the buffer. */
+/**
+ * Room for a thousand packets that a busy machine does not write down at once. Each takes as much of the buffer as the
+ * largest may: with tcpdump's own settings it is seven.
+ */
 const BUFFER_KIB = 65_536;
+/** Whole packets, segmentation offload included; with its header one just fits into 64 KiB. */
+const SNAPLEN = 65_400;
 let captures = 0;
 
 /** A recording of packets, made by Host.capture. */
@@ -29,7 +34,7 @@ export class Capture {
       '-n',
       '-U',
       '--immediate-mode',
-      '-s0',
+      ...['-s', String(SNAPLEN)],
       ...['-B', String(BUFFER_KIB)],
       ...['-Z', 'root'],
       ...['-i', device],
