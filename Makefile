@@ -5,9 +5,9 @@ MAKEFLAGS += --no-print-directory
 BIN := node_modules/.bin
 # SUM=no leaves the closing total to a caller that adds up several runs.
 RUN := node --enable-source-maps dist/test/run.js $(if $(filter no,$(SUM)),--no-sum)
-export HOLD RUNS MUTANT SCENARIO JOBS
+export HOLD RUNS MUTANT SCENARIO JOBS PART
 
-.PHONY: help setup demo test check unit host kernel bench-session bench-recovery nat-table fuzz leaks mutants chaos chaos-kernel clean
+.PHONY: help setup demo test check unit host kernel bench bench-session bench-recovery nat-table fuzz leaks mutants soak bench-base clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -37,6 +37,10 @@ kernel: setup ## what test/kernel/files.txt lists, in a virtual machine with ker
 	@scripts/setup kernel
 	@test/kernel/vm -t 3600 -- $(RUN) kernel
 
+bench: setup ## vpnd beside coturn, nebula, n2n, tinc, openvpn, NATS, Mosquitto; PART=relay for one part, RUNS=1 for short
+	@scripts/setup bench
+	@node --enable-source-maps dist/bench/beside/main.js
+
 bench-session: setup ## how fast sessions open, and what forwarding and idle clients cost
 	@node --enable-source-maps dist/bench/session.js
 
@@ -45,6 +49,9 @@ bench-recovery: setup ## what sessions survive, and for how long traffic stands 
 
 mutants: setup ## make known mistakes on purpose and see the tests notice; needs root; MUTANT=05 for some
 	@node --enable-source-maps dist/test/mutants/run.js
+
+soak: setup ## sessions that come and go for hours with faults mixed in, and whether anything grows; HOURS=2 RATE=10; needs root
+	@node --enable-source-maps dist/bench/soak.js
 
 nat-table: setup ## which pair of NAT kinds gives which path, tried with real daemons
 	@node --enable-source-maps dist/bench/nat-table.js
