@@ -7,7 +7,7 @@ BIN := node_modules/.bin
 RUN := node --enable-source-maps dist/test/run.js $(if $(filter no,$(SUM)),--no-sum)
 export HOLD RUNS MUTANT SCENARIO JOBS PART
 
-.PHONY: help setup demo test check unit host kernel bench bench-session bench-recovery nat-table fuzz leaks mutants soak bench-base clean
+.PHONY: help setup demo test check unit host kernel units bench bench-session bench-recovery nat-table fuzz leaks mutants soak bench-base clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -40,6 +40,10 @@ kernel: setup ## what test/kernel/files.txt lists, in a virtual machine with ker
 bench: setup ## vpnd beside coturn, nebula, n2n, tinc, openvpn, NATS, Mosquitto; PART=relay for one part, RUNS=1 for short
 	@scripts/setup bench
 	@node --enable-source-maps dist/bench/beside/main.js
+
+units: setup ## the systemd units under a systemd of their own, booted twice; needs root
+	@scripts/setup units
+	@scripts/try-units
 
 bench-session: setup ## how fast sessions open, and what forwarding and idle clients cost
 	@node --enable-source-maps dist/bench/session.js
