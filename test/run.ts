@@ -97,7 +97,7 @@ function filesIn(folder: string): string[] {
     return [];
   }
   return found
-    .filter((file) => file.endsWith('.js') && !file.endsWith('.suite.js'))
+    .filter((file) => file.endsWith('.js') && !file.endsWith('.suite.js') && !file.startsWith('engine/'))
     .sort()
     .map((file) => join(HERE, folder, file));
 }

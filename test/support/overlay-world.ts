@@ -25,13 +25,14 @@ import { baseConfig, clientConfig, exitConfig, supernodeConfig } from './overlay
 import { end, faults } from './overlay-world/faults.js';
 import { behindTunnels } from './overlay-world/killswitch.js';
 import { kernelOf, type Line, lineLog, Machine } from './overlay-world/machine.js';
-import type { NatKind } from './overlay-world/nat.js';
+import type { Nat, NatBehaviour, NatKind } from './overlay-world/nat.js';
 import { PacketPlane, type Way } from './overlay-world/packet-plane.js';
 import { ProcessClock } from './overlay-world/process-clock.js';
 import { tampered } from './overlay-world/tampering.js';
 import { Traffic } from './overlay-world/traffic.js';
 import { Underlay } from './overlay-world/underlay.js';
 import { usersOf } from './overlay-world/users.js';
+import { watchedStore } from './overlay-world/watched-store.js';
 import { whileRunning } from './overlay-world/while-running.js';
 import { isLoopback } from './overlay-world/wire.js';
 import { seededRandom } from './seeded-random.js';
@@ -44,7 +45,9 @@ const { crypto } = await openSodium();
 /** Where a peer is: `port-preserving` where no router is named, as most homes have. */
 interface Home {
   readonly region: string;
-  readonly nat?: NatKind;
+  readonly nat?: NatKind | NatBehaviour;
+  /** Those that name the same one share its router, and the address that their UDP comes from. */
+  readonly home?: string;
 }
 
 export interface WorldOptions {
@@ -96,7 +99,26 @@ export async function overlayWorld(options: WorldOptions = {}) {
     return found;
   };
 
-  const add = (name: string, role: Machine['role'], ip: string, nat: NatKind, boot: Machine['boot']): Machine => {
+  const homes = new Map<string, { readonly nat: Nat; readonly ip: IpAddress }>();
+  const behind = (name: string | undefined, nat: NatKind | NatBehaviour) => {
+    if (name === undefined) return undefined;
+    const found = homes.get(name) ?? {
+      nat: underlay.nat(nat, `home ${name}`),
+      ip: `203.0.113.${200 + homes.size}` as IpAddress,
+    };
+    homes.set(name, found);
+    return found;
+  };
+
+  const add = (
+    name: string,
+    role: Machine['role'],
+    ip: string,
+    nat: NatKind | NatBehaviour,
+    boot: Machine['boot'],
+    home?: string,
+  ): Machine => {
+    const shared = behind(home, nat);
     const random = chance(name);
     const identity = crypto.identityFromSeed(random.bytes(32));
     const made = new Machine(
@@ -106,10 +128,11 @@ export async function overlayWorld(options: WorldOptions = {}) {
       keyPair(random),
       random,
       ip as IpAddress,
-      underlay.nat(nat, name),
+      shared?.nat ?? underlay.nat(nat, name),
       (machine) => underlay.host(machine),
       boot,
     );
+    made.udpIp = shared?.ip;
     machines.set(name, made);
     return made;
   };
@@ -128,7 +151,8 @@ export async function overlayWorld(options: WorldOptions = {}) {
   };
   const plainPortsOf = (machine: Machine, own: ProcessClock): ForwardingPorts => {
     const { random } = machine;
-    const log = lineLog(lines, machine.name, () => clock.monotonic());
+    const log = lineLog(lines, machine.name, () => clock.monotonic(), own);
+    const store = watchedStore(machine.store, (when) => machine.deed('write', when));
     let ip = machine.ip;
     let host = internet.host(ip, { clock: own, log });
     // The machine may get another address while its process runs.
@@ -153,12 +177,16 @@ export async function overlayWorld(options: WorldOptions = {}) {
       certificates: memoryCertificates(random),
       network: whileRunning(
         behindTunnels(
-          tampered(under, () => machine.tampering),
+          tampered(
+            under,
+            () => machine.tampering,
+            (when) => machine.deed('message', when),
+          ),
           machine.host,
         ),
         own,
       ),
-      store: machine.store,
+      store,
       log,
       audit: NO_AUDIT,
       metrics: machine.metrics,
@@ -193,20 +221,30 @@ export async function overlayWorld(options: WorldOptions = {}) {
   const base = add('base', 'base', '192.0.2.1', 'none', (machine, own) =>
     startBase(
       baseConfig(machine.name, machine.ip, options.base),
-      { ...portsOf(machine, own), store: machine.store },
+      { ...portsOf(machine, own), store: watchedStore(machine.store, (when) => machine.deed('write', when)) },
       { identity: machine.identity, authority: authority.authority, privateKey: authority.identity.privateKey },
     ),
   );
 
-  const start = async (name: string): Promise<Machine> => {
+  /** Settles once the daemon runs, or died on the way; rejects with why it gave up. */
+  const startSoon = async (name: string): Promise<Machine> => {
     const machine = node(name);
-    const own = new ProcessClock(clock);
+    const own = new ProcessClock(clock, () => machine.skew);
     machine.clock = own;
     machine.powered = true;
-    const role = await clock.run(machine.boot(machine, own));
-    machine.process = { clock: own, role };
+    try {
+      const role = await Promise.race([machine.boot(machine, own), own.died]);
+      if (role !== undefined && own.alive) {
+        machine.process = { clock: own, role };
+        machine.booting = false;
+      }
+    } catch (thrown) {
+      if (own.alive) end({ underlay }, machine, 'process');
+      throw thrown;
+    }
     return machine;
   };
+  const start = (name: string): Promise<Machine> => clock.run(startSoon(name));
 
   /** From now on `name` is started with a token that nobody has used. */
   const giveToken = async (name: string, role: MemberRole, region: string, egress = false): Promise<void> => {
@@ -232,7 +270,8 @@ export async function overlayWorld(options: WorldOptions = {}) {
         expect: (id, answered) => underlay.questions.expect(id, answered),
         beside: () => {
           const wanted = machine.store.facts.get('wish') !== undefined;
-          if (wanted) leaks.push(`${clock.monotonic()}: a packet of ${machine.name} left outside its tunnel`);
+          if (wanted && !machine.booting)
+            leaks.push(`${clock.monotonic()}: a packet of ${machine.name} left outside its tunnel`);
         },
       },
       kind,
@@ -277,6 +316,7 @@ export async function overlayWorld(options: WorldOptions = {}) {
       return left;
     },
     start,
+    startSoon,
     giveToken,
     /** What a new process on the same disk and kernel makes of it. */
     async restart(name: string): Promise<Machine> {
@@ -316,19 +356,19 @@ export async function overlayWorld(options: WorldOptions = {}) {
   }
   // The directory travels to everybody before anybody needs it.
   await clock.advance(2_000);
-  for (const [i, { region, nat, ...change }] of (options.exits ?? [{ region: 'eu' }]).entries()) {
+  for (const [i, { region, nat, home, ...change }] of (options.exits ?? [{ region: 'eu' }]).entries()) {
     const name = `x${i}`;
     const router = nat ?? (change.publicEndpoint === undefined ? 'port-preserving' : 'none');
-    add(name, 'exit', `203.0.113.${10 + i}`, router, (machine, own) =>
-      startExit(exitConfig(name, change), portsOf(machine, own), keysOf(machine)),
-    );
+    const boot: Machine['boot'] = (machine, own) =>
+      startExit(exitConfig(name, change), portsOf(machine, own), keysOf(machine));
+    add(name, 'exit', `203.0.113.${10 + i}`, router, boot, home);
     await join(name, 'exit', region);
   }
-  for (const [i, { region, nat, ...change }] of (options.clients ?? [{ region: 'us' }]).entries()) {
+  for (const [i, { region, nat, home, ...change }] of (options.clients ?? [{ region: 'us' }]).entries()) {
     const name = `c${i}`;
-    add(name, 'client', `203.0.113.${100 + i}`, nat ?? 'port-preserving', (machine, own) =>
-      startClient(clientConfig(name, change), portsOf(machine, own), keysOf(machine)),
-    );
+    const boot: Machine['boot'] = (machine, own) =>
+      startClient(clientConfig(name, change), portsOf(machine, own), keysOf(machine));
+    add(name, 'client', `203.0.113.${100 + i}`, nat ?? 'port-preserving', boot, home);
     await join(name, 'client', region);
   }
   await users.untilConnected(all().flatMap((one) => (one.role === 'base' ? [] : [one.name])));

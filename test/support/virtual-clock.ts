@@ -16,6 +16,7 @@ export class VirtualClock implements Clock {
   #wallOffset: number;
   #order = 0;
   #live = 0;
+  #ran = 0;
   readonly #heap: Task[] = [];
 
   constructor(start: Instant = instantOf(Date.UTC(2026, 0, 1))) {
@@ -44,6 +45,11 @@ export class VirtualClock implements Clock {
   /** Tasks that wait; 0 once everything has been cancelled or run. */
   get pending(): number {
     return this.#live;
+  }
+
+  /** Tasks that have run. */
+  get ran(): number {
+    return this.#ran;
   }
 
   /** When the next task is due, as `monotonic` counts; undefined when none waits. */
@@ -118,6 +124,7 @@ export class VirtualClock implements Clock {
     if (task === undefined || run === undefined) return;
     task.run = undefined;
     this.#live--;
+    this.#ran++;
     run();
   }
 

@@ -1,6 +1,6 @@
 import type { IpAddress } from '../../../src/model/address.js';
 import type { Machine } from './machine.js';
-import type { NatKind } from './nat.js';
+import type { NatBehaviour, NatKind } from './nat.js';
 import type { Underlay } from './underlay.js';
 
 export interface FaultDeps {
@@ -19,6 +19,7 @@ export function end({ underlay }: Pick<FaultDeps, 'underlay'>, machine: Machine,
   machine.store = machine.store.reopen();
   machine.powered = how === 'process';
   if (how !== 'power-off') return;
+  machine.booting = true;
   // Lockdown is on file, and in force again before any network is up.
   const kept = machine.kernel.units().filter((unit) => unit.kind === 'kill-switch' && unit.persist);
   machine.kernel.reconcile(kept.map((unit) => ({ ...unit, endpoints: [] }))).catch(() => {});
@@ -51,6 +52,13 @@ export function faults(deps: FaultDeps) {
       internet.rejoin(node(name).ip);
       node(name).clock?.wake();
     },
+    /** The daemon is stopped (SIGSTOP), or starved: its kernel and its connections go on. */
+    stall(name: string): void {
+      node(name).clock?.sleep();
+    },
+    resume(name: string): void {
+      if (!node(name).asleep) node(name).clock?.wake();
+    },
     /** The cable is pulled: everything runs on and nothing gets in or out. */
     unplug(name: string): void {
       node(name).unplugged = true;
@@ -63,11 +71,12 @@ export function faults(deps: FaultDeps) {
       node(name).watch.changed();
     },
     /** The machine is in another network from now on: connections it had hear nothing more. */
-    move(name: string, ip: string, nat: NatKind = node(name).nat.kind): void {
+    move(name: string, ip: string, nat: NatKind | NatBehaviour = node(name).nat.kind): void {
       const machine = node(name);
       internet.kill(machine.ip, 'power-off');
       internet.rejoin(machine.ip);
       machine.ip = ip as IpAddress;
+      machine.udpIp = undefined;
       if (machine.asleep || machine.unplugged) internet.isolate(machine.ip);
       machine.nat = underlay.nat(nat, `${name} at ${ip}`);
       machine.watch.changed();

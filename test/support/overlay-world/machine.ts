@@ -19,6 +19,7 @@ import type { Nat } from './nat.js';
 import type { Datagram } from './packets.js';
 import type { ProcessClock } from './process-clock.js';
 import type { Tampering } from './tampering.js';
+import { CLEAR, type Weather } from './weather.js';
 import type { Station } from './wire.js';
 
 export interface Line {
@@ -28,6 +29,9 @@ export interface Line {
   readonly text: string;
   readonly fields: LogFields;
 }
+
+/** What a process does that outlasts it: a write to its store, a change of its kernel, a message to another node. */
+export type Deed = 'write' | 'kernel' | 'message';
 
 /** A daemon that runs: it dies with its clock. */
 export interface Process {
@@ -51,6 +55,8 @@ export class Machine implements Station {
   /** Where its UDP comes from, if not from where its TCP does. */
   udpIp: IpAddress | undefined;
   powered = true;
+  /** It has started, and its daemon has not run since: without lockdown nobody holds its traffic. */
+  booting = false;
   /** The lid is closed, or the whole machine hangs: its kernel is silent. */
   asleep = false;
   /** It is on no network. */
@@ -59,10 +65,17 @@ export class Machine implements Station {
   uplink = true;
   /** Its network lets no UDP through. */
   udpBlocked = false;
+  weather: Weather = CLEAR;
+  /** How far its wall clock is ahead, in ms. */
+  skew = 0;
   /** How long the kernel takes for a change; a crash may come before or after it. */
   kernelTakes: Millis = ms(0);
   /** Asked before every change of the kernel; an error makes it fail. */
   kernelFault: (change: UnitChange | 'reconcile') => VpndError | undefined = () => undefined;
+  /** Asked after every change of the kernel; an error says that it failed, though it did not. */
+  kernelLie: (change: UnitChange | 'reconcile') => VpndError | undefined = () => undefined;
+  /** Told of whatever its process does to the world, before and after it is done. */
+  deed: (kind: Deed, when: 'before' | 'after') => void = () => {};
 
   constructor(
     readonly name: string,
@@ -170,11 +183,17 @@ export function kernelOf(machine: Machine, clock: Clock & { readonly alive: bool
   const change = async <T>(what: UnitChange | 'reconcile', act: () => Promise<T>): Promise<T> => {
     if (machine.kernelTakes > 0) await sleep(clock, machine.kernelTakes);
     if (!clock.alive) return never;
+    machine.deed('kernel', 'before');
+    if (!clock.alive) return never;
     const fault = machine.kernelFault(what);
     if (fault !== undefined) throw fault;
     const done = await act();
+    machine.deed('kernel', 'after');
     if (machine.kernelTakes > 0) await sleep(clock, machine.kernelTakes);
-    return clock.alive ? done : never;
+    if (!clock.alive) return never;
+    const lie = machine.kernelLie(what);
+    if (lie !== undefined) throw lie;
+    return done;
   };
   return {
     engine: kernel.engine,
@@ -195,16 +214,23 @@ export function kernelOf(machine: Machine, clock: Clock & { readonly alive: bool
   };
 }
 
-export function lineLog(lines: Line[], node: string, at: () => number, inherited: LogFields = {}): Log {
+/** The log of one process: a dead one says nothing. */
+export function lineLog(
+  lines: Line[],
+  node: string,
+  at: () => number,
+  process: { readonly alive: boolean },
+  inherited: LogFields = {},
+): Log {
   const write =
     (level: Line['level']) =>
     (text: string, fields: LogFields = {}) =>
-      void lines.push({ at: at(), node, level, text, fields: { ...inherited, ...fields } });
+      void (process.alive && lines.push({ at: at(), node, level, text, fields: { ...inherited, ...fields } }));
   return {
     debug: () => {},
     info: write('info'),
     warn: write('warn'),
     error: write('error'),
-    child: (fields) => lineLog(lines, node, at, { ...inherited, ...fields }),
+    child: (fields) => lineLog(lines, node, at, process, { ...inherited, ...fields }),
   };
 }

@@ -9,6 +9,8 @@ type Answer = (question: Bytes, from: Endpoint) => Bytes | undefined;
 
 export interface DatagramWays {
   latency(from: IpAddress, to: IpAddress): Millis;
+  /** Extra delays of the copies of a datagram that arrive; empty when it is lost. */
+  copies(from: IpAddress, to: IpAddress): readonly Millis[];
   open(from: IpAddress, to: IpAddress): boolean;
 }
 
@@ -49,7 +51,9 @@ export class MemoryUdp {
           };
           const cancels = [clock.after(timeout, () => finish(undefined))];
           const trip = (from: IpAddress, dest: IpAddress, arrive: () => void) => {
-            if (this.ways.open(from, dest)) cancels.push(clock.after(this.ways.latency(from, dest), arrive));
+            if (!this.ways.open(from, dest)) return;
+            for (const late of this.ways.copies(from, dest))
+              cancels.push(clock.after(ms(this.ways.latency(from, dest) + late), arrive));
           };
           const send = () => {
             const own = process.ip();

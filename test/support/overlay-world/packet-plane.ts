@@ -74,15 +74,16 @@ export class PacketPlane {
     if (exit === undefined) return no(`${last.name} does not know where the exit is`);
     const there = this.#machineAt(last, exit.ip);
     if (typeof there === 'string') return no(there);
-    const port = there.nat.inbound(exit.port, { ip: relay.localIp, port: relay.port });
+    const port = there.nat.inbound(exit.port, { ip: relay.localIp, port: relay.port }, there.name);
     if (port === undefined) return no(`${there.name}’s router lets nothing in from ${last.name}:${relay.port}`);
     return this.#arrive(client, peer, there, port, hops);
   }
 
   #direct(client: Machine, peer: PeerUnit, exit: Machine, to: Endpoint): Way {
     const port = client.host.wireguard.portOf(peer.device);
-    const seen = port === undefined ? undefined : client.nat.peek(port, to);
-    const inside = seen === undefined ? undefined : exit.nat.inbound(to.port, { ip: client.publicIp, port: seen });
+    const seen = port === undefined ? undefined : client.nat.peek(port, to, client.name);
+    const inside =
+      seen === undefined ? undefined : exit.nat.inbound(to.port, { ip: client.publicIp, port: seen }, exit.name);
     if (inside === undefined) return no(`${exit.name}’s router lets nothing in from ${client.name}`);
     return this.#arrive(client, peer, exit, inside, []);
   }

@@ -12,8 +12,17 @@ export class ProcessClock implements Clock {
   /** Tasks of the sleep that have not run since. */
   #owed = 0;
   #state: 'running' | 'asleep' | 'dead' = 'running';
+  #mourn: () => void = () => {};
+  /** Settles once it is dead. */
+  readonly died = new Promise<void>((resolve) => {
+    this.#mourn = resolve;
+  });
 
-  constructor(world: VirtualClock) {
+  /** `skew`: how far the machine's wall clock is ahead, in ms. */
+  constructor(
+    world: VirtualClock,
+    private readonly skew: () => number = () => 0,
+  ) {
     this.#world = world;
   }
 
@@ -27,7 +36,7 @@ export class ProcessClock implements Clock {
 
   /** Whole milliseconds, as Date.now() gives. */
   now(): Instant {
-    return instantOf(Math.floor(this.#world.now()));
+    return instantOf(Math.floor(this.#world.now() + this.skew()));
   }
 
   monotonic(): Millis {
@@ -71,6 +80,7 @@ export class ProcessClock implements Clock {
 
   die(): void {
     this.#state = 'dead';
+    this.#mourn();
     this.#late.length = 0;
   }
 

@@ -20,14 +20,25 @@ export interface Tampering {
   answers?: (response: OpenSessionResponse) => OpenSessionResponse;
 }
 
-/** The network as a node has it, with everything it sends going through `how()`. `under` may change: a machine moves. */
-export function tampered(under: () => Network, how: () => Tampering): Network {
+/**
+ * The network as a node has it, with everything it sends going through `how()`. `under` may change: a machine moves.
+ * `deed` is told of every message on a stream and of every answer to a call, before and after it is on its way.
+ */
+export function tampered(
+  under: () => Network,
+  how: () => Tampering,
+  deed: (when: 'before' | 'after') => void = () => {},
+): Network {
   const stream = (real: ControlStream): ControlStream => ({
     remote: real.remote,
     send: (message) => {
       const { sends } = how();
       const told = sends === undefined ? message : sends(message, real.remote.ip);
-      return told === undefined ? 'sent' : real.send(told);
+      if (told === undefined) return 'sent';
+      deed('before');
+      const sent = real.send(told);
+      deed('after');
+      return sent;
     },
     offer: (message) => {
       const { sends } = how();
@@ -60,13 +71,13 @@ export function tampered(under: () => Network, how: () => Tampering): Network {
       under().serve({
         ...options,
         control: (accepted: AcceptedStream) => options.control({ ...accepted, stream: stream(accepted.stream) }),
-        unary: handlers(options.unary, how),
+        unary: handlers(options.unary, how, deed),
       }),
     close: () => under().close(),
   };
 }
 
-function handlers(unary: UnaryHandlers, how: () => Tampering): UnaryHandlers {
+function handlers(unary: UnaryHandlers, how: () => Tampering, deed: (when: 'before' | 'after') => void): UnaryHandlers {
   const { openSession } = unary;
   if (openSession === undefined) return unary;
   return {
@@ -74,6 +85,7 @@ function handlers(unary: UnaryHandlers, how: () => Tampering): UnaryHandlers {
     openSession: async (request, context) => {
       const { understands, answers } = how();
       const response = await openSession(understands?.(request) ?? request, context);
+      deed('before');
       return answers?.(response) ?? response;
     },
   };

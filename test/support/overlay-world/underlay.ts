@@ -11,10 +11,11 @@ import { Host } from './host.js';
 import type { Machine } from './machine.js';
 import { MemoryUdp } from './memory-datagrams.js';
 import { memoryReach } from './memory-reach.js';
-import { Nat, type NatKind } from './nat.js';
+import { Nat, type NatBehaviour, type NatKind } from './nat.js';
 import { answerTo, type Inner } from './packets.js';
 import type { ProcessClock } from './process-clock.js';
 import { Questions } from './traffic.js';
+import { copies, lateness } from './weather.js';
 import { Wire } from './wire.js';
 
 /** The network underneath a world: streams and calls, datagrams, and what cuts them. */
@@ -36,17 +37,29 @@ export class Underlay {
     },
   ) {
     const { clock, latency, machines } = deps;
-    this.internet = new MemoryInternet({ clock, random: deps.chance('internet'), latency: () => latency });
-    this.udp = new MemoryUdp({ latency: () => latency, open: (from, to) => this.#udpOpen(from, to) });
+    const chance = deps.chance('weather');
+    const weather = (...ips: readonly IpAddress[]) =>
+      machines().flatMap((one) => (ips.includes(one.ip) || ips.includes(one.publicIp) ? [one.weather] : []));
+    this.internet = new MemoryInternet({
+      clock,
+      random: deps.chance('internet'),
+      latency: (from, to) => ms(latency + lateness(weather(from, to), chance)),
+    });
+    this.udp = new MemoryUdp({
+      latency: () => latency,
+      copies: (from, to) => copies(weather(from, to), chance),
+      open: (from, to) => this.#udpOpen(from, to),
+    });
     this.wire = new Wire({
       clock,
       latency,
       stations: machines,
-      open: (from, to) => this.#udpOpen(from.publicIp, to.publicIp),
+      open: (from, to) => !from.udpBlocked && !to.udpBlocked && this.open(from.ip, to.ip),
+      copies: (from, to) => copies(weather(from.ip, to.ip), chance),
     });
   }
 
-  nat(kind: NatKind, name: string): Nat {
+  nat(kind: NatKind | NatBehaviour, name: string): Nat {
     return new Nat(kind, this.deps.clock, this.deps.chance(`nat of ${name}`));
   }
 

@@ -7,6 +7,8 @@ import type { Datagram } from './packets.js';
 /** A machine's end of the wire. */
 export interface Station {
   readonly name: string;
+  /** Where it is on the internet: another one than UDP shows where its router says so. */
+  readonly ip: IpAddress;
   /** Where its UDP seems to come from. */
   readonly publicIp: IpAddress;
   readonly nat: Nat;
@@ -24,6 +26,8 @@ export interface WireDeps {
   readonly open: (from: Station, to: Station) => boolean;
   /** One way, between any two. */
   readonly latency: Millis;
+  /** Extra delays of the copies of a datagram that arrive; empty when it is lost. */
+  readonly copies: (from: Station, to: Station) => readonly Millis[];
 }
 
 /** The internet as UDP sees it: each datagram takes its time, and is lost where the way is cut when it arrives. */
@@ -41,19 +45,26 @@ export class Wire {
       clock.after(0 as Millis, () => from.awake && from.receive(local));
       return;
     }
-    const seen: Endpoint = { ip: from.publicIp, port: from.nat.outbound(port, to) };
-    const left = this.at(to.ip);
+    const seen: Endpoint = { ip: from.publicIp, port: from.nat.outbound(port, to, from.name) };
+    if (to.ip === from.publicIp && !from.nat.hairpins) return;
+    const left = this.at(to.ip)[0];
     if (from.udpBlocked || left === undefined || !this.deps.open(from, left)) return;
-    clock.after(latency, () => {
-      const target = this.at(to.ip);
-      if (target === undefined || !target.awake || target.udpBlocked || !this.deps.open(from, target)) return;
-      const inside = target.nat.inbound(to.port, seen);
-      if (inside !== undefined) target.receive({ from: seen, to: { ip: to.ip, port: inside }, payload });
-    });
+    for (const late of this.deps.copies(from, left)) {
+      clock.after((latency + late) as Millis, () => {
+        for (const target of this.at(to.ip)) {
+          if (!target.awake || target.udpBlocked || !this.deps.open(from, target)) continue;
+          const inside = target.nat.inbound(to.port, seen, target.name);
+          if (inside === undefined) continue;
+          target.receive({ from: seen, to: { ip: to.ip, port: inside }, payload });
+          break;
+        }
+      });
+    }
   }
 
-  at(ip: IpAddress): Station | undefined {
-    return this.deps.stations().find((one) => one.publicIp === ip);
+  /** Several where they are behind one router. */
+  at(ip: IpAddress): readonly Station[] {
+    return this.deps.stations().filter((one) => one.publicIp === ip);
   }
 }
 
