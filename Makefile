@@ -71,7 +71,7 @@ chaos: setup ## faults of every kind over real daemons, with a picture of each i
 
 chaos-kernel: setup ## some of them in a virtual machine with kernel WireGuard, delay and loss
 	@scripts/setup kernel
-	@test/kernel/vm -t 7200 -- node --enable-source-maps dist/chaos/harness/main.js kernel
+	@test/kernel/vm -t 7200 -- node --enable-source-maps dist/chaos/harness/main.js kernel $(SCENARIO)
 
 clean: ## remove what killed tests left in the system, and everything built
 	@scripts/clean

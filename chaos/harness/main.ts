@@ -20,7 +20,8 @@ import { writeIndex, writeScenario } from './report.js';
 import { GROUPS, groupOf, select } from './scenario.js';
 import { AS_IT_IS } from './story.js';
 
-const asked = process.env.SCENARIO ?? '';
+// An emulated machine has the command line of the program that runs in it, and not its environment.
+const asked = process.argv[3] ?? process.env.SCENARIO ?? '';
 const inKernel = process.argv[2] === 'kernel';
 const jobs = inKernel ? 1 : Number(process.env.JOBS || 2);
 const LINE = { delayMs: 20, lossPercent: 0.5 };
@@ -61,7 +62,7 @@ async function run(): Promise<number> {
   const seconds = (performance.now() - began) / 1000;
   const [cpu] = cpus();
   const machine = `${cpus().length} x ${cpu?.model ?? 'CPU'}, Linux ${release()}, Node ${process.version}`;
-  const command = `make chaos${asked === '' ? '' : ` SCENARIO=${asked}`}`;
+  const command = `make chaos${inKernel ? '-kernel' : ''}${asked === '' ? '' : ` SCENARIO=${asked}`}`;
   const file = writeIndex(directory, all, { machine, command, startedAt, seconds });
   const held = all.filter(({ complaints }) => complaints.length === 0).length;
   for (const group of new Set(all.map(groupOf))) {
