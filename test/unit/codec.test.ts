@@ -6,6 +6,7 @@ import { Role } from '../../src/gen/vpnd/v1/types_pb.js';
 import { VpndError } from '../../src/model/errors.js';
 import type { ControlMessage, UnaryName } from '../../src/model/messages.js';
 import { decodeControl, encodeControl } from '../../src/transport/codec/control.js';
+import { decodeHeartbeat, encodeHeartbeat } from '../../src/transport/codec/heartbeat.js';
 import { MAX_SUPERNODES } from '../../src/transport/codec/limits.js';
 import { decodeError, encodeError } from '../../src/transport/codec/refusal.js';
 import { UNARY } from '../../src/transport/codec/unary.js';
@@ -40,6 +41,48 @@ for (const name of Object.keys(UNARY) as UnaryName[]) {
     );
   });
 }
+
+t.test('heartbeats by hand are what the general codec makes of them', async (t) => {
+  const ids = [0, 1, 127, 128, 300, 2 ** 32, 2 ** 53 - 1];
+  for (const id of [...ids, ...fc.sample(fc.maxSafeNat(), 200)]) {
+    for (const kind of ['ping', 'pong'] as const) {
+      const value = { id: BigInt(id) };
+      const body =
+        kind === 'ping' ? ({ case: 'pingRequest', value } as const) : ({ case: 'pongResponse', value } as const);
+      const generally = toBinary(ControlMessageSchema, create(ControlMessageSchema, { body }));
+      const message = kind === 'ping' ? ({ kind, id, load: undefined } as const) : ({ kind, id } as const);
+      t.strictSame(encodeHeartbeat(message), generally, `${kind} ${id}`);
+      t.strictSame(decodeHeartbeat(generally), message);
+    }
+  }
+});
+
+t.test('what is no heartbeat in its shortest form is left to the general codec', async (t) => {
+  const others = [
+    [],
+    [0x1a],
+    [0x1a, 2, 8],
+    [0x1a, 1, 8],
+    [0x1a, 3, 8, 0x81, 0],
+    [0x1a, 3, 8, 1, 1],
+    [0x1a, 2, 0x10, 1],
+    [0x22, 2, 8, 0x81],
+    [0x2a, 2, 8, 1],
+    [0x1a, 0, 0x22, 0],
+    // Beyond what a number holds: 2^53.
+    [0x1a, 9, 8, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10],
+  ];
+  for (const bytes of others) t.equal(decodeHeartbeat(Uint8Array.from(bytes)), undefined, bytes.join(' '));
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 12 }), (noise) => {
+      const bytes = Uint8Array.from([fc.sample(fc.constantFrom(0x1a, 0x22), 1)[0] ?? 0x1a, noise.length, ...noise]);
+      const message = decodeHeartbeat(bytes);
+      if (message !== undefined) t.strictSame(encodeHeartbeat(message), bytes);
+    }),
+    { numRuns: 500 },
+  );
+  t.equal(encodeHeartbeat({ kind: 'pong', id: 2 ** 53 }), undefined);
+});
 
 t.test('random bytes are refused or understood, and never throw', async (t) => {
   fc.assert(

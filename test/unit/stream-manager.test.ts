@@ -47,6 +47,23 @@ t.test('heartbeats go both ways and measure the round trip; silence ends the str
   t.same(supervisor.events, ['connected exit', 'disconnected exit local']);
 });
 
+t.test('a peer that pings is pinged for the round trip only, once in six intervals', async (t) => {
+  const world = streamWorld();
+  const supervisor = world.supervisor();
+  const exit = world.node('exit');
+  const { cable, received } = await world.join(supervisor, exit, { latency: ms(40) });
+  const pings = () => received.filter((kind) => kind === 'ping').length;
+  for (let id = 1; id <= 18; id++) {
+    cable.peer.send({ kind: 'ping', id, load: undefined });
+    await world.clock.advance(10_000);
+  }
+  t.equal(pings(), 3);
+  t.equal(received.filter((kind) => kind === 'pong').length, 18);
+  t.equal(supervisor.manager.peer(exit.id)?.latency, 80);
+  await world.clock.advance(20_000);
+  t.equal(pings(), 5, 'a quiet one is pinged in every interval');
+});
+
 const NO_LOAD = { sessions: 0, sessionCapacity: 0, streams: 0, cpuPercent: 0, txMbps: 0, rxMbps: 0 };
 
 t.test('a stream that does not authenticate is ended after ten seconds', async (t) => {

@@ -9,7 +9,7 @@ import type { Bytes } from '../../model/bytes.js';
 import type { VpndError } from '../../model/errors.js';
 import { idBytes } from '../../model/ids.js';
 import type { ControlMessage, ExitResponse, News } from '../../model/messages.js';
-import type { Result } from '../../model/result.js';
+import { ok, type Result } from '../../model/result.js';
 import { ms } from '../../model/time.js';
 import { chainFromWire, chainToWire } from './anchors.js';
 import { authRequestFromWire, authRequestToWire, authResponseFromWire, authResponseToWire } from './auth.js';
@@ -25,6 +25,7 @@ import {
   supernodeToWire,
 } from './common.js';
 import { bytes, clean, list, type Parsed, parsing, safeInteger, session, text, unknownCase } from './fields.js';
+import { decodeHeartbeat, encodeHeartbeat, isHeartbeat } from './heartbeat.js';
 import { infoRequestFromWire, infoRequestToWire, infoResponseFromWire, infoResponseToWire } from './info.js';
 import { MAX_DATAGRAM_BYTES, MAX_DATAGRAMS, MAX_LABEL, MAX_MOVED_SESSIONS, MAX_TEXT } from './limits.js';
 import { refusalToWire, refused, succeeded } from './refusal.js';
@@ -36,14 +37,20 @@ type WireNews = NonNullable<MessageInitShape<typeof EventSchema>['what']>;
 
 /** A control message as it travels. Throws VpndError `internal` for one that no peer could parse. */
 export const encodeControl = (message: ControlMessage): Bytes =>
+  (isHeartbeat(message) ? encodeHeartbeat(message) : undefined) ?? encodeGenerally(message);
+
+const encodeGenerally = (message: ControlMessage): Bytes =>
   toBinary(ControlMessageSchema, create(ControlMessageSchema, { body: bodyToWire(message) }));
 
 /**
  * Bytes of a peer; never throws. Errors: bad-message. A kind of message that only a newer version knows comes out as
  * `known: false`, so that it can be ignored; one that this version knows must be right in every field.
  */
-export const decodeControl = (bytes: Bytes): Result<Parsed<ControlMessage>, VpndError> =>
-  parsing('control message', () => bodyFromWire(bytes));
+export function decodeControl(bytes: Bytes): Result<Parsed<ControlMessage>, VpndError> {
+  const heartbeat = decodeHeartbeat(bytes);
+  if (heartbeat !== undefined) return ok({ known: true, value: heartbeat });
+  return parsing('control message', () => bodyFromWire(bytes));
+}
 
 function bodyToWire(message: ControlMessage): WireBody {
   switch (message.kind) {

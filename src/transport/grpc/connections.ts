@@ -1,6 +1,6 @@
 import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
-import type { ServerDuplexStream, ServerUnaryCall } from '@grpc/grpc-js';
+import type { ServerUnaryCall } from '@grpc/grpc-js';
 import { type Endpoint, parseIp, parsePort } from '../../model/address.js';
 import type { Bytes } from '../../model/bytes.js';
 import type { PeerId } from '../../model/ids.js';
@@ -18,10 +18,7 @@ export interface Connection {
   stop: (() => void) | undefined;
 }
 
-type AnyCall = Pick<
-  ServerUnaryCall<unknown, unknown> | ServerDuplexStream<unknown, unknown>,
-  'getPeer' | 'getAuthContext'
->;
+type AnyCall = Pick<ServerUnaryCall<unknown, unknown>, 'getPeer'>;
 
 /**
  * Open connections by the remote address that grpc-js names in a call: the way from a call to its connection that does
@@ -80,12 +77,16 @@ export class Connections {
     return this.#open.get(call.getPeer());
   }
 
-  /** Whose client certificate the call's connection carries, if it is valid now. */
-  certified(call: AnyCall, connection: Connection, ca: readonly X509Certificate[]): PeerId | undefined {
+  /** Whose client certificate (DER) the connection has shown, if it is valid now. */
+  certified(
+    shown: () => Uint8Array | undefined,
+    connection: Connection,
+    ca: readonly X509Certificate[],
+  ): PeerId | undefined {
     let known = this.#certified.get(connection);
     if (known === undefined) {
       // Undefined too when OpenSSL did not accept it as a client certificate of the CA.
-      const raw = call.getAuthContext().sslPeerCertificate?.raw;
+      const raw = shown();
       known = { by: raw === undefined ? undefined : certifiedSupernode(raw, ca) };
       this.#certified.set(connection, known);
     }

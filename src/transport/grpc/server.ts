@@ -1,7 +1,7 @@
 import { createServer, type Server as TcpServer } from 'node:net';
 import type { DescService } from '@bufbuild/protobuf';
 import type { ServiceDefinition, sendUnaryData, UntypedServiceImplementation } from '@grpc/grpc-js';
-import { Server as GrpcServer, Metadata, type ServerDuplexStream, type ServerUnaryCall } from '@grpc/grpc-js';
+import { Server as GrpcServer, Metadata, type ServerUnaryCall } from '@grpc/grpc-js';
 import type { Clock } from '../../core/ports/clock.js';
 import type { Log } from '../../core/ports/log.js';
 import type { Counter } from '../../core/ports/metrics.js';
@@ -21,6 +21,7 @@ import { UNARY } from '../codec/unary.js';
 import { type Carrier, FramedStream } from '../framed-stream.js';
 import { authoritiesOf, certificateOf, keyHash } from './certificates.js';
 import { type Connection, Connections } from './connections.js';
+import { ControlCall } from './control-call.js';
 import { statusFor } from './errors.js';
 import { ConnectionGuard, type GuardLimits, LOOK } from './guard.js';
 import { CHALLENGE_KEY, CLOSING_GRACE, ENDING_GRACE, type Keepalive, serverOptions } from './options.js';
@@ -46,7 +47,7 @@ export async function startServer(options: ServeOptions, deps: ServerDeps): Prom
   return serving;
 }
 
-type ControlCall = ServerDuplexStream<Buffer, Buffer>;
+const CONTROL_PATH = `/${Control.typeName}/${Control.method.persistentControlStream.name}`;
 
 const pass = (bytes: Buffer): Buffer => bytes;
 
@@ -76,14 +77,13 @@ class Serving implements Server {
     this.#keyHash = keyHash(certificateOf(identity.certificate).publicKey);
     this.#grpc = new GrpcServer(serverOptions(deps.keepalive));
     const services: DescService[] = [Control, ...this.#addUnary()];
-    this.#grpc.addService(
-      { control: { ...method(`/${Control.typeName}/${Control.method.persistentControlStream.name}`), ...BIDI } },
-      { control: (call: ControlCall) => this.#accept(call) } as UntypedServiceImplementation,
-    );
     addTooling(this.#grpc, services);
     // grpc-js could listen by itself, but tells nobody why it could not, and which key a connection was shown.
     const injector = this.#grpc.createConnectionInjector(this.#credentials);
-    watchSessions(this.#grpc, this.#connections);
+    watchSessions(this.#grpc, this.#connections, {
+      path: CONTROL_PATH,
+      accept: (stream, connection) => this.#accept(new ControlCall(stream), connection),
+    });
     this.#tcp = createServer({ noDelay: true }, (socket) => {
       socket.on('error', () => {});
       if (this.#closing === undefined && this.#connections.add(socket, this.#keyHash))
@@ -139,50 +139,50 @@ class Serving implements Server {
     await freed;
   }
 
-  #accept(call: ControlCall): void {
-    const connection = this.#connections.of(call);
-    call.on('error', () => {});
-    if (connection === undefined || this.#closing !== undefined) {
-      call.emit('error', statusFor(new VpndError('closed', 'the server is shutting down', { retryable: true })));
+  #accept(call: ControlCall, connection: Connection): void {
+    if (this.#closing !== undefined) {
+      call.end(statusFor(new VpndError('closed', 'the server is shutting down', { retryable: true })));
       return;
     }
     const challenge = this.#deps.random.bytes(CHALLENGE_BYTES);
     const metadata = new Metadata();
     metadata.set(CHALLENGE_KEY, Buffer.from(challenge));
-    call.sendMetadata(metadata);
-    const stream = new FramedStream(connection.remote, carrierOf(call, connection), this.#deps.log);
-    this.#streams.add(stream);
+    call.respond(metadata);
     const { guarded } = connection;
-    call.on('data', (bytes: Buffer) => {
-      const pause = guarded.heard(bytes.length);
-      stream.arrived(bytes);
-      if (pause === 0) return;
-      call.pause();
-      setTimeout(() => call.resume(), pause).unref();
-    });
-    // Nothing is read before somebody listens: what a peer sends early waits in its own flow control window.
-    call.pause();
-    call.once('end', () =>
-      // A connection that breaks shows as an end, too; that it broke is known by the next turn of the event loop.
-      setImmediate(() => {
-        if (call.cancelled || connection.socket.destroyed) return;
-        stream.ended({ by: 'remote' });
-        // Agreeing lets the peer's side end without a reset.
-        call.end();
-      }),
-    );
-    call.once('cancelled', () => {
-      this.#streams.delete(stream);
-      stream.ended({ by: 'lost' });
-      if (isAdmitted) guarded.dismissed();
-    });
+    const { stream, over } = streamOn(call, connection, this.#deps.log);
+    this.#streams.add(stream);
     let isAdmitted = false;
+    // Nothing is read before somebody listens: what a peer sends early waits in its own flow control window.
+    call.listen({
+      message: (bytes) => {
+        const pause = guarded.heard(bytes.length);
+        stream.arrived(bytes);
+        if (pause === 0) return;
+        call.pause();
+        setTimeout(() => call.resume(), pause).unref();
+      },
+      end: () => {
+        // A connection that breaks shows as an end, too; that it broke is known by the next turn of the event loop.
+        setImmediate(() => {
+          if (call.isOver || connection.socket.destroyed) return;
+          stream.ended({ by: 'remote' });
+          // Agreeing lets the peer's side end without a reset.
+          call.end();
+        });
+      },
+      over: () => {
+        over();
+        this.#streams.delete(stream);
+        stream.ended({ by: 'lost' });
+        if (isAdmitted) guarded.dismissed();
+      },
+    });
     const admitted = () => {
       isAdmitted = true;
       guarded.admitted('peer');
     };
     try {
-      const certified = this.#certified(call, connection);
+      const certified = this.#certified(() => call.certificate, connection);
       this.#options.control({ stream, challenge, serverKeyHash: connection.keyHash, certified, admitted });
     } catch (thrown) {
       this.#deps.log.error('a control stream could not be accepted', { err: thrown });
@@ -191,8 +191,8 @@ class Serving implements Server {
   }
 
   /** The supernode whose certificate the connection carries, which is no stranger then. */
-  #certified(call: Parameters<Connections['certified']>[0], connection: Connection): PeerId | undefined {
-    const certified = this.#connections.certified(call, connection, this.#ca);
+  #certified(shown: () => Uint8Array | undefined, connection: Connection): PeerId | undefined {
+    const certified = this.#connections.certified(shown, connection, this.#ca);
     if (certified !== undefined) connection.guarded.admitted('supernode');
     return certified;
   }
@@ -238,7 +238,7 @@ class Serving implements Server {
     const abort = new AbortController();
     call.once('cancelled', () => abort.abort(new VpndError('closed', 'the caller is gone')));
     try {
-      const certified = this.#certified(call, connection);
+      const certified = this.#certified(() => call.getAuthContext().sslPeerCertificate?.raw, connection);
       const response = await handler(request.value, {
         remote: connection.remote.ip,
         certified,
@@ -253,8 +253,6 @@ class Serving implements Server {
   }
 }
 
-const BIDI = { requestStream: true, responseStream: true };
-
 /** Messages pass as bytes: parsing is the codec's, so that a malformed one gets vpnd's answer and not grpc-js's. */
 const method = (path: string) => ({
   path,
@@ -266,24 +264,25 @@ const method = (path: string) => ({
   responseDeserialize: pass,
 });
 
-function carrierOf(call: ControlCall, connection: Connection): Carrier {
-  return {
-    write: (bytes, taken) => {
-      call.write(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), taken);
-    },
-    read: () => {
-      call.resume();
-    },
+/** A control stream on its call; `over` is to be called when that is. */
+function streamOn(
+  call: ControlCall,
+  connection: Connection,
+  log: Log,
+): { readonly stream: FramedStream; readonly over: () => void } {
+  let cut: NodeJS.Timeout | undefined;
+  const carrier: Carrier = {
+    write: (bytes, taken) => call.write(bytes, taken),
+    read: () => call.resume(),
     finish: (error) => {
-      if (error === undefined) call.end();
-      else call.emit('error', statusFor(error));
+      call.end(error === undefined ? undefined : statusFor(error));
       call.resume();
       // The goodbye stands behind whatever the peer has not read; a peer that reads nothing never gets it.
-      const cut = setTimeout(() => connection.socket.destroy(), ENDING_GRACE);
+      cut = setTimeout(() => connection.socket.destroy(), ENDING_GRACE);
       cut.unref();
-      call.once('cancelled', () => clearTimeout(cut));
     },
   };
+  return { stream: new FramedStream(connection.remote, carrier, log), over: () => clearTimeout(cut) };
 }
 
 /** Rejects as `startServer`. */

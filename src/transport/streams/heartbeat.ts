@@ -10,12 +10,21 @@ interface Options {
 }
 
 interface Actions {
+  /** Another interval has passed. */
+  beat(): void;
   ping(id: number): void;
   /** Nothing heard for the silence limit. */
   silent(): void;
 }
 
-/** One stream's signs of life: pings at an interval, round trips, and silence. */
+/**
+ * A peer's own ping, and its answer, show both ends that the stream carries both ways; a ping from here besides would only
+ * measure the round trip again, which one in so many intervals is enough for. Pings and pongs are nearly all that a
+ * supervisor of thousands does.
+ */
+export const BEATS_PER_ROUND_TRIP = 6;
+
+/** One stream's signs of life: pings at an interval, unless the peer sends its own, round trips, and silence. */
 export class Heartbeat {
   readonly #options: Options;
   readonly #clock: Clock;
@@ -25,7 +34,11 @@ export class Heartbeat {
   #nextPing: Millis;
   #lastPing: { readonly id: number; readonly sentAt: Millis } | undefined;
   #count = 0;
+  #beats = 0;
+  /** The peer has pinged since the last beat. */
+  #isPinged = false;
   #cancel: () => void;
+  readonly #onTimer = () => this.#beat();
 
   constructor(options: Options, deps: { readonly clock: Clock; readonly wheel: TimerWheel }, actions: Actions) {
     this.#options = options;
@@ -34,11 +47,16 @@ export class Heartbeat {
     this.#actions = actions;
     this.#lastHeard = this.#clock.monotonic();
     this.#nextPing = ms(this.#lastHeard + options.first);
-    this.#cancel = this.#wheel.after(options.first, () => this.#beat());
+    this.#cancel = this.#wheel.after(options.first, this.#onTimer);
   }
 
   heard(): void {
     this.#lastHeard = this.#clock.monotonic();
+  }
+
+  /** What was heard is a ping of the peer. */
+  pinged(): void {
+    this.#isPinged = true;
   }
 
   /** The round trip that a pong ends; undefined when it answers no ping of ours, or not the last one. */
@@ -60,11 +78,16 @@ export class Heartbeat {
       this.#actions.silent();
       return;
     }
-    if (now >= this.#nextPing) {
+    const isBeat = now >= this.#nextPing;
+    const pings = isBeat && (!this.#isPinged || this.#beats % BEATS_PER_ROUND_TRIP === 0);
+    if (isBeat) {
       this.#nextPing = ms(now + this.#options.interval);
-      this.#lastPing = { id: ++this.#count, sentAt: now };
+      this.#beats++;
+      this.#isPinged = false;
     }
-    this.#cancel = this.#wheel.after(ms(Math.min(this.#nextPing, silentAt) - now), () => this.#beat());
-    if (this.#lastPing?.sentAt === now) this.#actions.ping(this.#lastPing.id);
+    if (pings) this.#lastPing = { id: ++this.#count, sentAt: now };
+    this.#cancel = this.#wheel.after(ms(Math.min(this.#nextPing, silentAt) - now), this.#onTimer);
+    if (isBeat) this.#actions.beat();
+    if (pings) this.#actions.ping(this.#count);
   }
 }

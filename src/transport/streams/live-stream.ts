@@ -15,7 +15,7 @@ import type { ConnectedPeer, StreamHandlers } from './types.js';
 
 /** Exit and info requests of one peer that may be under way at once. */
 export const MAX_REQUESTS_IN_FLIGHT = 16;
-/** Messages one peer may send between two pings: far above any honest use, far below what would hurt the others. */
+/** Messages one peer may send in an interval of pings: far above any honest use, far below what would hurt the others. */
 export const MAX_MESSAGES_PER_INTERVAL = 5_000;
 /** Bytes of them: five thousand answers to SETUP_EXIT, offer and all, come to half of it. */
 export const MAX_BYTES_PER_INTERVAL = 16 * 1024 * 1024;
@@ -57,11 +57,11 @@ export class LiveStream {
     const { pingInterval: interval, silenceLimit } = context;
     const first = ms(interval * context.random.fraction());
     this.#heartbeat = new Heartbeat({ interval, silenceLimit, first }, context, {
-      ping: (id) => {
+      beat: () => {
         this.#messages = 0;
         this.#bytes = 0;
-        this.send({ kind: 'ping', id, load: undefined });
       },
+      ping: (id) => void this.send({ kind: 'ping', id, load: undefined }),
       silent: () => end(new VpndError('timeout', `nothing heard for ${silenceLimit / 1_000} s`, { retryable: true })),
     });
   }
@@ -94,6 +94,7 @@ export class LiveStream {
     }
     switch (message.kind) {
       case 'ping':
+        this.#heartbeat.pinged();
         if (message.load !== undefined) this.#updatable.load = message.load;
         this.send({ kind: 'pong', id: message.id });
         break;
