@@ -1,6 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Told } from './chronicle.js';
+import { inWords, type Told } from './chronicle.js';
 import { GROUPS, type Group } from './scenario.js';
 import { plain, renderTimeline } from './timeline.js';
 
@@ -73,7 +73,20 @@ function one(told: Told): string {
   return `<h3 id="${id}">${id} ${plain(title)}</h3>
 <p>${plain(holds)}</p>${broken}
 <p>${figuresOf(told)}${log}</p>
-<a href="${id}.svg"><img src="${id}.svg" alt="timeline of ${id}"></a>`;
+<a href="${id}.svg"><img src="${id}.svg" alt="timeline of ${id}"></a>
+${history(told)}`;
+}
+
+/** What happened and what nodes said of it, in one order. */
+function history({ marks, events }: Told): string {
+  const lines = [
+    ...marks.map(({ atMs, kind, text }) => ({ atMs, who: kind === 'seen' ? 'seen' : 'story', text })),
+    ...events.map(({ atMs, node, code, text }) => ({ atMs, who: node, text: `${code}: ${text}` })),
+  ].sort((one, other) => one.atMs - other.atMs);
+  const rows = lines.map(
+    ({ atMs, who, text }) => `<tr><td>${inWords(atMs)}</td><td>${plain(who)}</td><td>${plain(text)}</td></tr>`,
+  );
+  return `<details><summary>in words</summary><table>${rows.join('\n')}</table></details>`;
 }
 
 const figuresOf = ({ figures }: Told): string =>

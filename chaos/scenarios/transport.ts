@@ -1,6 +1,7 @@
+import { Path } from '../../src/gen/vpnd/v1/types_pb.js';
 import { crawl, lose, partition, resetInTheMiddle, silenceTcp } from '../faults/network.js';
 import type { Scenario } from '../harness/scenario.js';
-import { freezeDaemon, Transfer, thawDaemon } from '../overlay/index.js';
+import { activeSession, freezeDaemon, Transfer, thawDaemon } from '../overlay/index.js';
 
 export const TRANSPORT: readonly Scenario[] = [
   {
@@ -120,17 +121,20 @@ export const TRANSPORT: readonly Scenario[] = [
   },
   {
     id: 'T8',
-    title: 'the client’s line takes packets of 1400 bytes, and tells nobody',
-    holds: 'A download through both relays comes whole: large packets are cut and put together on the way.',
+    title: 'the client’s line takes packets of 1400 bytes on the way to it, under a direct path',
+    holds: 'The exit’s machine is told, and cuts what is too large: a download comes whole.',
     async story(s) {
-      await s.connected('c1', { privacy: 'private' });
-      await s.happens('the line’s MTU falls to 1400, with no ICMP', () =>
-        s.home('c1').router.ip('link set eth0 mtu 1400'),
-      );
-      const transfer = await Transfer.start(s.node('c1').host, s.fleet.web, { seconds: 5, mbps: 4 });
+      await s.connected();
+      const { api, host } = s.node('c1');
+      await s.eventually('the path is direct', async () => {
+        const status = await api.setPath({ path: Path.DIRECT }, AbortSignal.timeout(60_000));
+        return activeSession(status)?.path === Path.DIRECT ? '' : 'it goes over a relay';
+      });
+      await s.happens('the line’s MTU falls to 1400', () => s.home('c1').router.ip('link set lan0 mtu 1400'));
+      const transfer = await Transfer.start(host, s.fleet.web, { seconds: 5, mbps: 4 });
       const { intact, trouble } = await transfer.ended();
       s.claim('the download is whole', intact, trouble);
-      await s.mended('the line is as it was', () => s.home('c1').router.ip('link set eth0 mtu 1500'));
+      await s.mended('the line is as it was', () => s.home('c1').router.ip('link set lan0 mtu 1500'));
     },
   },
   {
