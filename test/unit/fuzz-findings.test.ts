@@ -1,9 +1,12 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import t from 'tap';
+import { renderKillSwitch } from '../../dataplane/kill-switch-text.js';
+import { loadLockdown } from '../../dataplane/lockdown.js';
+import { lockdownFileIn } from '../../dataplane/lockdown-file.js';
 import { networkStateOf } from '../../dataplane/network-state.js';
 import { listCounters, listElements } from '../../dataplane/nft.js';
 import { parseRoutes, parseRules } from '../../dataplane/routing.js';
@@ -135,4 +138,39 @@ t.test('a database whose description of a table is damaged is corrupt', (t) => {
   db.close();
   t.throws(() => openStore(dir, { role: 'exit' }), { name: 'VpndError', code: 'state-corrupt' });
   t.end();
+});
+
+t.test('rules of lockdown that leave their table are not loaded, and everything is held', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'vpnd-findings-'));
+  t.teardown(() => rmSync(dir, { recursive: true }));
+  const table = 'vpnd_client_kill_switch';
+  const rules = { devices: [], lan: true, exclude: [], uid: 998 };
+  const whole = `table inet ${table} {}\ndelete table inet ${table}\n${renderKillSwitch(table, rules)}`;
+  let told = '';
+  const runner: Runner = {
+    find: () => '/x',
+    run: async (_, __, options) => {
+      told = options?.input ?? '';
+      return '';
+    },
+  };
+  const load = async (text: string) => {
+    writeFileSync(lockdownFileIn(dir), text);
+    return (await loadLockdown(dir, runner)).kind;
+  };
+  t.equal(await load(whole), 'loaded');
+  t.equal(told, whole);
+  const end = '}\n';
+  const body = whole.slice(0, -end.length);
+  for (const more of [
+    // Each line is indented, and no word of it is forbidden: the braces are what closes the table.
+    '  }\n  flush ruleset\n  add chain inet filter x {\n',
+    '  }\n  delete chain inet filter input\n  add set inet filter x {\n',
+    '  chain x {\n  # }\n',
+    '  chain x { log prefix "}" \n',
+    '  } ; flush ruleset ; add chain inet filter x { \\\n',
+  ]) {
+    t.equal(await load(`${body}${more}${end}`), 'closed', more);
+    t.notMatch(told, /flush|filter x|log prefix/);
+  }
 });
