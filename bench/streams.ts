@@ -14,7 +14,7 @@ import { startGenerators } from './streams/generators.js';
 import { rows, sizeHead, targets } from './streams/report.js';
 import { Generators, measureSize, type OneSize } from './streams/size.js';
 import { measureStorm, type Storm } from './streams/storm.js';
-import { MeasuredSupernode, NODE_FLAGS, startBase } from './streams/supernode.js';
+import { MeasuredSupernode, NODE_FLAGS, SUPERNODE, startBase } from './streams/supernode.js';
 
 const REGION = 'eu' as Region;
 const STORM = 10_000;
@@ -54,7 +54,9 @@ try {
     }
     // Three processes, each of them with streams for itself to close; the storm is of two of them.
     const options = { processes: streams >= 3_000 ? 3 : 1, region: REGION, atOnce: AT_ONCE };
-    const generators = new Generators(await startGenerators(supernode.host, keys, members.slice(0, streams), options));
+    const generators = new Generators(
+      await startGenerators(supernode.host, SUPERNODE, keys, members.slice(0, streams), options),
+    );
     const outsider = crypto.identityFromSeed(Buffer.from(members[largest + i]?.seed ?? '', 'base64')).id;
     try {
       measured.push(await measureSize(supernode, base, generators, outsider, tell));

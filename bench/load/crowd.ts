@@ -58,6 +58,8 @@ export interface Asked {
   readonly latenciesMs: readonly number[];
   readonly seconds: number;
   readonly failed: number;
+  /** What the last failure was. */
+  readonly failure?: string;
 }
 
 const GRANULE = ms(50);
@@ -128,19 +130,19 @@ export class Crowd {
   }
 
   /**
-   * Has the supernode send that many commands: a member says that a session ended which the supernode does not know, and
+   * Has the supernode send that many commands: a client says that a session ended which the supernode does not know, and
    * is told by DISCONNECT, a real command that it acknowledges. The time is from the news to the command.
    *
    * @param every milliseconds between two; with 0, `atOnce` are always under way
    */
   async ask(first: number, count: number, times: number, every: number, atOnce: number): Promise<Asked> {
-    const members = this.#some(first, count);
-    return this.#repeat(times, every, atOnce, (n) => this.#command(pick(members, n)));
+    const clients = this.#clients(first, count);
+    return this.#repeat(times, every, atOnce, (n) => this.#command(pick(clients, n)));
   }
 
   /** Sets that many sessions up, and down again, for its clients among these members, at whatever exits there are. */
   async sessions(first: number, count: number, times: number, atOnce: number): Promise<Asked> {
-    const clients = this.#some(first, count).filter((_, i) => this.#load.members[first + i]?.role === 'client');
+    const clients = this.#clients(first, count);
     return this.#repeat(times, 0, atOnce, async (n) => {
       const client = pick(clients, n);
       const began = monotonicMs();
@@ -162,15 +164,21 @@ export class Crowd {
     return this.#members.slice(first, first + count);
   }
 
+  #clients(first: number, count: number): CrowdMember[] {
+    return this.#some(first, count).filter((_, i) => this.#load.members[first + i]?.role === 'client');
+  }
+
   async #repeat(times: number, every: number, atOnce: number, once: (n: number) => Promise<number>): Promise<Asked> {
     const began = monotonicMs();
     const latenciesMs: number[] = [];
     let failed = 0;
+    let failure: string | undefined;
     const one = async (n: number): Promise<void> => {
       try {
         latenciesMs.push(await once(n));
-      } catch {
+      } catch (thrown) {
         failed++;
+        failure = String(thrown);
       }
     };
     let started = 0;
@@ -188,7 +196,7 @@ export class Crowd {
       };
       await Promise.all(Array.from({ length: atOnce }, worker));
     }
-    return { latenciesMs, seconds: (monotonicMs() - began) / 1000, failed };
+    return { latenciesMs, seconds: (monotonicMs() - began) / 1000, failed, ...(failure && { failure }) };
   }
 
   /** Milliseconds until the DISCONNECT for that session, one that nobody knows unless given, has come. */

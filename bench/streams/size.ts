@@ -191,7 +191,8 @@ async function workOf(
   restMsPerSecond = 0,
 ): Promise<Work & Latency> {
   const before = supernode.cpu();
-  const { latenciesMs, seconds, failed } = await act();
+  const { latenciesMs, seconds, failed, failure } = await act();
+  if (latenciesMs.length === 0) throw new Error(`nothing of it went well: ${failure}`);
   const spent = supernode.cpu() - before - (seconds * restMsPerSecond) / 1000;
   const done = latenciesMs.length;
   return { cpuUs: (spent * 1e6) / done, perSecond: done / seconds, failed, ...latency(latenciesMs) };

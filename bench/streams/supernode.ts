@@ -5,7 +5,7 @@ import { OverlayNode } from '../../chaos/overlay/index.js';
 import { cpuTime, memoryUse } from '../lib/process-cost.js';
 
 const BASE = '198.51.100.5';
-const SUPERNODE = '198.51.100.1';
+export const SUPERNODE = '198.51.100.1';
 /** As deploy/systemd/vpnd-supernode.service sets it. */
 export const NODE_FLAGS = unitsFlags();
 const COLLECT = new URL('../load/collect.js', import.meta.url).href;

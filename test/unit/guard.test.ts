@@ -2,20 +2,30 @@ import t from 'tap';
 import type { IpAddress } from '../../src/model/address.js';
 import { seconds } from '../../src/model/time.js';
 import { FairPlaces } from '../../src/transport/fair-places.js';
-import { ConnectionGuard, GUARD_LIMITS, LOOK, type Watched } from '../../src/transport/grpc/guard.js';
+import {
+  ConnectionGuard,
+  GUARD_LIMITS,
+  LOOK,
+  OTHERS_AT_LEISURE,
+  type Watched,
+} from '../../src/transport/grpc/guard.js';
 import { testMetrics } from '../support/test-metrics.js';
 import { VirtualClock } from '../support/virtual-clock.js';
 
 /** A guard in virtual time, and connections whose wires are numbers. */
-function guarded() {
+function guarded(more: Partial<ConstructorParameters<typeof ConnectionGuard>[1]> = {}) {
   const clock = new VirtualClock();
   const metrics = testMetrics();
-  const guard = new ConnectionGuard(GUARD_LIMITS, { clock, refused: metrics.connectionsRefused });
+  const guard = new ConnectionGuard(GUARD_LIMITS, { clock, refused: metrics.connectionsRefused, ...more });
   const enter = (ip: string) => {
     const wire = {
       bytesRead: 0,
       bytesWritten: 0,
       isCut: false,
+      pings: 0,
+      ping: () => {
+        wire.pings++;
+      },
       cut: () => {
         wire.isCut = true;
       },
@@ -122,6 +132,53 @@ t.test('row 27: bytes that bring no message end a connection, of strangers and o
     await pass(1_000);
   }
   t.ok(trickle.wire.isCut, 'a little more than it may, for long enough, too');
+});
+
+t.test('row 27: at leisure peers are looked at in turn, and a flood still ends its own connection', async (t) => {
+  let isBusy = false;
+  const { enter, pass } = guarded({ isBusy: () => isBusy });
+  const peers = Array.from({ length: 100 }, (_, i) => enter(`198.51.100.${i}`));
+  for (const { watched } of peers) watched.admitted('peer');
+  const flood = () => {
+    for (const { wire } of peers.slice(0, 50)) wire.bytesRead += 2_000_000;
+  };
+  flood();
+  await pass(LOOK);
+  const cut = () => peers.filter(({ wire }) => wire.isCut).length;
+  t.ok(cut() > 0 && cut() < 10, 'a few of them');
+  await pass(LOOK * OTHERS_AT_LEISURE * 2);
+  t.equal(cut(), 50);
+  flood();
+  isBusy = true;
+  for (const { wire } of peers.slice(50)) wire.bytesRead += 2_000_000;
+  await pass(1_000);
+  t.equal(cut(), 100, 'all within a second where there is much to do');
+});
+
+t.test('a connection that nothing comes from is asked once, and cut without an answer', async (t) => {
+  const keepalive = { every: seconds(20), patience: seconds(10) };
+  const { enter, pass, clock } = guarded({ isBusy: () => false, keepalive });
+  const [quiet, answering, chatting, resting] = ['1', '2', '3', '4'].map((n) => enter(`198.51.100.${n}`));
+  if (!quiet || !answering || !chatting || !resting) throw new Error('not let in');
+  for (const { watched } of [quiet, answering, chatting, resting]) watched.admitted('peer');
+  for (let s = 0; s < 28; s++) {
+    await pass(1_000);
+    chatting.wire.bytesRead += 10;
+    answering.wire.bytesRead += answering.wire.pings * 20;
+  }
+  t.same([quiet.wire.pings, answering.wire.pings, chatting.wire.pings], [1, 1, 0]);
+  t.same([quiet.wire.isCut, answering.wire.isCut], [false, false]);
+  resting.wire.bytesRead += 1;
+  await pass(14_000);
+  t.same([quiet.wire.isCut, answering.wire.isCut, chatting.wire.isCut], [true, false, false]);
+  t.equal(quiet.wire.pings, 1);
+
+  await pass(10_000);
+  await clock.advance(60_000);
+  const before = resting.wire.pings;
+  await pass(LOOK);
+  t.notOk(resting.wire.isCut, 'a process that stood still has not read yet what came meanwhile');
+  t.equal(before, 2);
 });
 
 t.test('row 27: hours of good behaviour buy no flood', async (t) => {

@@ -16,6 +16,8 @@ export interface Connection {
   readonly guarded: Watched;
   /** Stops what HTTP/2 still has to work through; the socket alone would go on to be read to the end of a buffer. */
   stop: (() => void) | undefined;
+  /** An HTTP/2 ping. */
+  ping: (() => void) | undefined;
 }
 
 type AnyCall = Pick<ServerUnaryCall<unknown, unknown>, 'getPeer'>;
@@ -48,6 +50,7 @@ export class Connections {
       get bytesWritten() {
         return socket.bytesWritten;
       },
+      ping: () => connection.ping?.(),
       // Never from inside HTTP/2's own work, which Node's does not survive.
       cut: () =>
         void setImmediate(() => {
@@ -57,7 +60,7 @@ export class Connections {
     });
     if (guarded === undefined) return false;
     const remote = { ip: ip.value, port: port.value };
-    const connection: Connection = { socket, remote, keyHash, guarded, stop: undefined };
+    const connection: Connection = { socket, remote, keyHash, guarded, stop: undefined, ping: undefined };
     this.#open.set(key, connection);
     socket.once('close', () => {
       guarded.left();

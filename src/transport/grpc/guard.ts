@@ -5,6 +5,7 @@ import { TokenBucket } from '../../core/token-bucket.js';
 import type { IpAddress } from '../../model/address.js';
 import { type Millis, ms, seconds } from '../../model/time.js';
 import { FairPlaces } from '../fair-places.js';
+import type { Keepalive } from './options.js';
 
 export interface GuardLimits {
   /** New connections per address (/64 for IPv6), before a TLS handshake costs anything. */
@@ -48,13 +49,20 @@ const FLOODS: ReadonlySet<Refused> = new Set(['noise', 'streams', 'protocol']);
 export interface Wire {
   readonly bytesRead: number;
   readonly bytesWritten: number;
+  /** Has the other side's HTTP/2 answer. */
+  ping?(): void;
   /** Ends it at once; nothing more is read. */
   cut(): void;
 }
 
-/** How often strangers are looked at. Others, of which there are thousands, at every fourth look. */
+/**
+ * How often strangers are looked at. Others, of which there are thousands: all of them at every fourth look while the
+ * process is busy, which is when one of them may be flooding it, and else each once in so many looks, a few at a time.
+ */
 export const LOOK: Millis = ms(250);
 const OTHERS_EVERY = 4;
+export const OTHERS_AT_LEISURE = 16;
+const LATE: Millis = seconds(2);
 /** What comes with a message besides its bytes: TLS record, frame and message headers, a new window. */
 const PER_MESSAGE = 128;
 /** Bytes written bring bytes back: new windows, acknowledged pings. */
@@ -66,6 +74,10 @@ const MAX_KEYS = 20_000;
 interface Deps {
   readonly clock: Pick<Clock, 'monotonic'>;
   readonly refused: Counter<'reason'>;
+  /** Whether the process has had much to do since the last look; taken for granted unless given. */
+  readonly isBusy?: () => boolean;
+  /** After so much quiet a connection is asked whether it is still there, and cut where nothing comes back. */
+  readonly keepalive?: Keepalive;
 }
 
 /**
@@ -81,11 +93,16 @@ export class ConnectionGuard {
   readonly #strangers: FairPlaces<Watched>;
   readonly #strange = new Set<Watched>();
   readonly #known = new Set<Watched>();
+  #round: Iterator<Watched> | undefined;
   #looks = 0;
+  #lookedAt: Millis;
+  /** This look comes so late that the process was held up: what has come meanwhile is not read yet. */
+  #isLate = false;
 
   constructor(limits: GuardLimits, deps: Deps) {
     this.limits = limits;
     this.deps = deps;
+    this.#lookedAt = deps.clock.monotonic();
     this.#rate = new RateLimiter({ ...limits.connections, maxKeys: MAX_KEYS }, deps.clock);
     this.#strangers = new FairPlaces({ all: limits.strangers.all, perSender: limits.strangers.perAddress });
   }
@@ -110,12 +127,30 @@ export class ConnectionGuard {
   /** To be called every `LOOK`. */
   look(): void {
     const now = this.deps.clock.monotonic();
+    this.#isLate = now - this.#lookedAt > LATE;
+    this.#lookedAt = now;
     for (const one of this.#strange) {
       if (now - one.since > this.limits.strangerTime) this.cut(one, 'stranger');
-      else if (one.noisy(now)) this.cut(one, 'noise');
+      else this.#lookAt(one, now);
     }
-    if (++this.#looks % OTHERS_EVERY !== 0) return;
-    for (const one of this.#known) if (one.noisy(now)) this.cut(one, 'noise');
+    const isBusy = this.deps.isBusy?.() ?? true;
+    if (!isBusy) this.#lookAtSome(now);
+    else if (this.#looks % OTHERS_EVERY === 0) for (const one of this.#known) this.#lookAt(one, now);
+    this.#looks++;
+  }
+
+  #lookAtSome(now: Millis): void {
+    for (let left = Math.ceil(this.#known.size / OTHERS_AT_LEISURE); left > 0; left--) {
+      this.#round ??= this.#known.values();
+      const next = this.#round.next();
+      if (next.done === true) this.#round = undefined;
+      else this.#lookAt(next.value, now);
+    }
+  }
+
+  #lookAt(one: Watched, now: Millis): void {
+    if (one.noisy(now)) this.cut(one, 'noise');
+    else if (!this.#isLate && this.deps.keepalive !== undefined && one.dead(now, this.deps.keepalive)) one.wire.cut();
   }
 
   cut(one: Watched, reason: Refused): void {
@@ -171,6 +206,10 @@ export class Watched {
   #noise = 0;
   #level = 0;
   #looked: Millis;
+  /** As of the last look at which anything new had come. */
+  #read = 0;
+  #readAt: Millis;
+  #isAsked = false;
   /** When its messages so far would have come at the rate it is allowed. */
   #paidUntil = 0;
 
@@ -180,6 +219,7 @@ export class Watched {
     this.wire = wire;
     this.since = guard.deps.clock.monotonic();
     this.#looked = this.since;
+    this.#readAt = this.since;
     this.#streams = new TokenBucket(guard.limits.streams, guard.deps.clock);
   }
 
@@ -241,5 +281,23 @@ export class Watched {
     this.#noise = noise;
     this.#looked = now;
     return this.#level > burst;
+  }
+
+  /** Whether nothing came for longer than a ping needs to be answered. Asks when it was quiet for long. */
+  dead(now: Millis, { every, patience }: Keepalive): boolean {
+    const { bytesRead } = this.wire;
+    if (bytesRead !== this.#read) {
+      this.#read = bytesRead;
+      this.#readAt = now;
+      this.#isAsked = false;
+      return false;
+    }
+    const quiet = now - this.#readAt;
+    if (quiet < every) return false;
+    if (!this.#isAsked) this.wire.ping?.();
+    // Looks may be far apart: the answer must have had its time.
+    if (!this.#isAsked) this.#readAt = ms(now - every);
+    this.#isAsked = true;
+    return now - this.#readAt >= every + patience;
   }
 }

@@ -38,24 +38,25 @@ export const AUTHORITY = 'vpnd';
 export const CHALLENGE_KEY = 'vpnd-challenge-bin';
 export const ERROR_KEY = 'vpnd-error-bin';
 
-const common = (keepalive: Keepalive): ChannelOptions => ({
-  'grpc.keepalive_time_ms': keepalive.every,
-  'grpc.keepalive_timeout_ms': keepalive.patience,
+const COMMON: ChannelOptions = {
   'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
   'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
   'grpc-node.max_session_memory': SESSION_MEMORY_MB,
   // Its records of every connection cost memory, and nobody reads them.
   'grpc.enable_channelz': 0,
-});
+};
 
-export const serverOptions = (keepalive: Keepalive): ChannelOptions => ({
-  ...common(keepalive),
+/** A server's keepalive is the guard's: two timers for each of thousands of connections are thousands too many. */
+export const SERVER_OPTIONS: ChannelOptions = {
+  ...COMMON,
   'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
   'grpc.max_connection_idle_ms': SERVER_IDLE,
-});
+};
 
 export const channelOptions = (keepalive: Keepalive): ChannelOptions => ({
-  ...common(keepalive),
+  ...COMMON,
+  'grpc.keepalive_time_ms': keepalive.every,
+  'grpc.keepalive_timeout_ms': keepalive.patience,
   'grpc.keepalive_permit_without_calls': 0,
   'grpc.default_authority': AUTHORITY,
   'grpc.ssl_target_name_override': AUTHORITY,

@@ -1,4 +1,5 @@
 import { createServer, type Server as TcpServer } from 'node:net';
+import { performance } from 'node:perf_hooks';
 import type { DescService } from '@bufbuild/protobuf';
 import type { ServiceDefinition, sendUnaryData, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { Server as GrpcServer, Metadata, type ServerUnaryCall } from '@grpc/grpc-js';
@@ -24,7 +25,7 @@ import { type Connection, Connections } from './connections.js';
 import { ControlCall } from './control-call.js';
 import { statusFor } from './errors.js';
 import { ConnectionGuard, type GuardLimits, LOOK } from './guard.js';
-import { CHALLENGE_KEY, CLOSING_GRACE, ENDING_GRACE, type Keepalive, serverOptions } from './options.js';
+import { CHALLENGE_KEY, CLOSING_GRACE, ENDING_GRACE, type Keepalive, SERVER_OPTIONS } from './options.js';
 import { RenewableCredentials } from './server-credentials.js';
 import { watchSessions } from './sessions.js';
 import { addTooling } from './tooling.js';
@@ -49,6 +50,9 @@ export async function startServer(options: ServeOptions, deps: ServerDeps): Prom
 
 const CONTROL_PATH = `/${Control.typeName}/${Control.method.persistentControlStream.name}`;
 
+/** Of one core. */
+const BUSY = 0.5;
+
 const pass = (bytes: Buffer): Buffer => bytes;
 
 class Serving implements Server {
@@ -69,13 +73,13 @@ class Serving implements Server {
   constructor(options: ServeOptions, deps: ServerDeps) {
     this.#options = options;
     this.#deps = deps;
-    this.#guard = new ConnectionGuard(deps.guard, deps);
+    this.#guard = new ConnectionGuard(deps.guard, { ...deps, isBusy: busySinceLastAsked() });
     this.#connections = new Connections(this.#guard);
     this.#ca = authoritiesOf(caOf(options));
     const identity = options.identity();
     this.#credentials = new RenewableCredentials(identity, caOf(options));
     this.#keyHash = keyHash(certificateOf(identity.certificate).publicKey);
-    this.#grpc = new GrpcServer(serverOptions(deps.keepalive));
+    this.#grpc = new GrpcServer(SERVER_OPTIONS);
     const services: DescService[] = [Control, ...this.#addUnary()];
     addTooling(this.#grpc, services);
     // grpc-js could listen by itself, but tells nobody why it could not, and which key a connection was shown.
@@ -263,6 +267,17 @@ const method = (path: string) => ({
   responseSerialize: pass,
   responseDeserialize: pass,
 });
+
+/** Whether the event loop had work for more than half of the time since the last question. */
+function busySinceLastAsked(): () => boolean {
+  let before = performance.eventLoopUtilization();
+  return () => {
+    const now = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(now, before);
+    before = now;
+    return utilization > BUSY;
+  };
+}
 
 /** A control stream on its call; `over` is to be called when that is. */
 function streamOn(

@@ -27,6 +27,10 @@ export function watchSessions(grpc: Server, connections: Pick<Connections, 'from
     if (connection === undefined) return;
     guarded.set(session, connection);
     connection.stop = () => session.destroy();
+    connection.ping = () => {
+      // Any answer is bytes that come in, which is all that is looked at.
+      if (!session.destroyed && !session.closed) session.ping(() => {});
+    };
     session.once('close', () => connection.guarded.finished());
   });
   server.on('sessionError', (error: NodeJS.ErrnoException, session: ServerHttp2Session) => {
