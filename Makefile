@@ -5,9 +5,9 @@ MAKEFLAGS += --no-print-directory
 BIN := node_modules/.bin
 # SUM=no leaves the closing total to a caller that adds up several runs.
 RUN := node --enable-source-maps dist/test/run.js $(if $(filter no,$(SUM)),--no-sum)
-export HOLD RUNS MUTANT SCENARIO JOBS PART
+export HOLD RUNS MUTANT SCENARIO JOBS PART SEED SEEDS FROM KEEP STORY PLANTED JOBS SHRINK
 
-.PHONY: help setup demo test check unit host kernel units bench bench-session bench-recovery nat-table fuzz leaks mutants soak bench-base clean
+.PHONY: help setup demo test check unit host kernel units bench bench-session bench-streams bench-recovery nat-table sim fuzz leaks mutants soak bench-base clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -48,6 +48,9 @@ units: setup ## the systemd units under a systemd of their own, booted twice; ne
 bench-session: setup ## how fast sessions open, and what forwarding and idle clients cost
 	@node --enable-source-maps dist/bench/session.js
 
+bench-streams: setup ## what 1,000, 5,000 and 15,000 streams cost one supernode, and a storm of 10,000; STREAMS="1000" for less; needs root
+	@node --enable-source-maps dist/bench/streams.js $(STREAMS)
+
 bench-recovery: setup ## what sessions survive, and for how long traffic stands still; RUNS=30 for the figures in docs
 	@node --enable-source-maps dist/bench/recovery.js $(EVENTS)
 
@@ -62,6 +65,9 @@ nat-table: setup ## which pair of NAT kinds gives which path, tried with real da
 
 fuzz: setup ## a million inputs for everything that reads what others send; TARGET=offer N=1000 SEED=7 for less, INPUT=file for one
 	@node --enable-source-maps dist/test/fuzz/main.js
+
+sim: setup ## the whole overlay in virtual time, faults drawn from seeds; SEEDS=1000 FROM=1, SEED=7 for one again, PLANTED=all for known mistakes
+	@node --enable-source-maps dist/test/sim/engine/$(if $(PLANTED),planted-main,main).js
 
 leaks: setup ## what leaves a client outside its tunnels while things change, by recordings; RUNS=20 for the table in docs; needs root
 	@node --enable-source-maps dist/chaos/leaks/main.js $(EVENTS)
