@@ -54,7 +54,11 @@ export function egressChains(
   return [
     ['strict', 'type filter hook prerouting priority raw', units.flatMap((unit) => strictRules(unit, onLink))],
     ['input', 'type filter hook input priority filter', units.flatMap(inputRules)],
-    ['forward', 'type filter hook forward priority filter', units.flatMap((unit) => forwardRules(unit, onLink))],
+    [
+      'forward',
+      'type filter hook forward priority filter',
+      [...answerRules(units), ...units.flatMap((unit) => forwardRules(unit, onLink))],
+    ],
     ['leave', 'type nat hook postrouting priority srcnat', units.flatMap(leaveRules)],
   ];
 }
@@ -132,6 +136,20 @@ function forwardRules(unit: EgressUnit, onLink: readonly Cidr[]): string[] {
     `${from} counter name ${FROM_CLIENTS}`,
     `${to} counter name ${TO_CLIENTS}`,
   ];
+}
+
+/**
+ * Answers go back into a tunnel or nowhere: without its interface, as when WireGuard's process has died, routes would send
+ * them to the next router, unencrypted and with a client's inner address on them.
+ */
+function answerRules(units: readonly EgressUnit[]): string[] {
+  const devices = units.map(({ device }) => `"${device}"`).join(', ');
+  const sources = units.flatMap((unit) => unit.sources);
+  return ([4, 6] as const).flatMap((family) => {
+    const some = networks(sources, family);
+    const word = family === 4 ? 'ip' : 'ip6';
+    return some === '' ? [] : [`oifname != { ${devices} } ct direction reply ct original ${word} saddr ${some} drop`];
+  });
 }
 
 /**
