@@ -57,7 +57,8 @@ export async function play(scenario: Scenario, directory: string, conditions = A
     if (told) await attempt('after vpnd down', () => ended(built, story));
     const after = await Promise.all(nodes.map((node) => foreignState(node).catch((thrown) => String(thrown))));
     nodes.forEach((node, i) => {
-      if (after[i] !== foreign[i]) chronicle.complain(`${node.name}: what is not ours has changed: ${after[i]}`);
+      if (after[i] !== foreign[i])
+        chronicle.complain(`${node.name}: what is not ours has changed, from ${foreign[i]} to ${after[i]}`);
     });
   } catch (thrown) {
     chronicle.complain(thrown instanceof Error ? thrown.message : String(thrown));

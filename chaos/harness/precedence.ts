@@ -23,7 +23,7 @@ export function wireGuardFirst(): () => void {
 }
 
 const LOOK_EVERY_MS = 1000;
-const FIRST = -15;
+const FIRST = -19;
 
 function prefer(thread: number): void {
   try {
