@@ -106,7 +106,7 @@ export class Devices {
     const before = written === undefined ? undefined : await this.read(unit.name).catch(() => undefined);
     const link = before === undefined ? (known ?? (await this.inspect(unit.name))) : written;
     const usable = link !== undefined && (before !== undefined || (await this.#usable(link)));
-    if (link !== undefined && !usable) await this.remove(unit.name);
+    if (link !== undefined && !usable) await this.#delete(unit.name);
     const created = !usable;
     if (created) await this.#create(unit.name);
     const engine = usable && link.engine !== 'other' ? link.engine : this.engine;
@@ -156,7 +156,12 @@ export class Devices {
     const link = await this.inspect(name);
     this.#engines.delete(name);
     this.#written.delete(name);
-    if (link === undefined || link.alias !== this.alias) return;
+    if (link !== undefined && link.alias === this.alias) await this.#delete(name);
+  }
+
+  async #delete(name: InterfaceName): Promise<void> {
+    this.#engines.delete(name);
+    this.#written.delete(name);
     try {
       await this.runner.run('ip', ['link', 'del', 'dev', name]);
     } catch (thrown) {
@@ -180,10 +185,14 @@ export class Devices {
   /** False for one of ours that has to be made anew. */
   async #usable(link: LinkState): Promise<boolean> {
     if (link.alias === undefined && link.engine !== 'other') {
-      // A crash between making a device and naming its owner leaves one that holds nothing: that one is adopted.
+      // A crash between making a device and naming its owner leaves one that holds nothing: that one is adopted. One
+      // that has its key and was never brought up is what is left where `ip` failed then: it is made anew.
       this.#engines.set(link.name, link.engine);
       const state = await this.read(link.name).catch(() => undefined);
-      if (state !== undefined && state.privateKey === undefined && link.addresses.length === 0) return true;
+      if (state !== undefined && link.addresses.length === 0) {
+        if (state.privateKey === undefined) return true;
+        if (!link.up) return false;
+      }
       this.#engines.delete(link.name);
     }
     if (link.alias !== this.alias) throw foreign(link.name);

@@ -232,6 +232,26 @@ t.test('a device that is somebody else’s is refused and left alone', async (t)
   t.match(await plane.inventory(), [/vpnd_supernode: 1 relay/], 'what can be put right is, all the same');
 });
 
+t.test('a device that was begun while ip failed is no obstacle later', async (t) => {
+  const on = await host(t);
+  const tools = `${on.directory}/tools`;
+  await on.exec(['mkdir', '-p', tools]);
+  const others = 'for tool in nft wg ss tc wireguard-go; do ln -s "$(command -v $tool)" "$1"; done';
+  await on.exec(['/bin/sh', '-ec', others, 'sh', tools]);
+  const script = `#!/bin/sh\n[ -e "${tools}/broken" ] && exit 1\nexec /usr/sbin/ip "$@"\n`;
+  writeFileSync(`${tools}/ip`, script, { mode: 0o755 });
+  const plane = await open(on, { toolDirectories: [tools] });
+  writeFileSync(`${tools}/broken`, '');
+  await t.rejects(plane.apply({ put: [device('wg-a'), peer('wg-a', 2)] }), { code: 'dataplane' });
+  rmSync(`${tools}/broken`);
+  // A tunnel has a key and a peer of its own each time.
+  await plane.apply({ put: [device('wg-a', { privateKey: keyPair(5).privateKey }), peer('wg-a', 6)] });
+  t.equal((await on.exec(['wg', 'show', 'wg-a', 'public-key'])).trim(), keyPair(5).publicKey);
+  t.equal((await plane.observePeers()).length, 1, 'and nothing of the one before');
+  await plane.apply({ remove: ['device/wg-a' as UnitId] });
+  t.notMatch(await on.exec(['ip', '-br', 'link', 'show']), /wg-a/);
+});
+
 t.test('a device keeps its handshakes when only its key’s owner says the same again', async (t) => {
   const on = await host(t);
   const plane = await open(on);
