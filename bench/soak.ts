@@ -4,8 +4,9 @@
  * and looks at the end whether anything is left. Keeps everything in bench/results/soak.json and soak.svg.
  *
  * HOURS=<hours> (2), RATE=<sessions per second> (10), FAULT_EVERY=<seconds> (75), SEED=<number> (1). SIGINT or SIGTERM end
- * the run early and judge what there is; a second one ends it at once. Exit status 1 when something grows or is left.
+ * the run early and judge what there is; a second one ends it at once. RECORD=<file> keeps what was seen every minute. Exit status 1 when something grows or is left.
  */
+import { writeFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { activeSession, isUp, statusOf } from '../chaos/overlay/index.js';
 import { describeMachine, type Machine } from './lib/machine.js';
@@ -41,11 +42,14 @@ if (!Object.values(options).every((value) => Number.isFinite(value) && value > 0
   process.exit(2);
 }
 
+const configuration = { ...options, holdMs: HOLD_MS, vanishPercent: VANISH_PERCENT };
+/** Aborts when it is time to come to an end. */
 const ending = new AbortController();
+let asked = 0;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
     // The lab goes with the process.
-    if (ending.signal.aborted) process.exit(1);
+    if (asked++ > 0) process.exit(1);
     say(`${signal}: ending early; once more ends it at once`);
     ending.abort();
   });
@@ -68,25 +72,30 @@ async function soak(bed: SoakBed, machine: Machine): Promise<boolean> {
   await warmUp(bed);
   const before = await holdings(nodes);
   const record = emptyRecord(Date.now());
-  const closing = AbortSignal.any([ending.signal, AbortSignal.timeout(options.hours * 3_600_000)]);
+  const closing = ending.signal;
+  const enough = setTimeout(() => ending.abort(), options.hours * 3_600_000);
   say(`${options.hours} h, ${options.perSecond} sessions per second, a fault every ${options.faultEverySeconds} s`);
-  const visits = { ...options, holdMs: HOLD_MS, vanishPercent: VANISH_PERCENT };
-  const visitors = await bed.visitors(visits, (tally) => record.visits.push(tally));
+  const visitors = await bed.visitors(configuration, (tally) => record.visits.push(tally));
   const watching = new AbortController();
   const sampling = sampleRegularly(nodes, record, watching.signal);
   const pings = pinging(bed, record, closing);
   const guests = CLIENTS.filter((name) => name !== 'steady').map((name) =>
     comeAndGo(bed.node(name), closing, (connect) => record.connects.push(connect)),
   );
-  const telling = setInterval(() => say(progress(record)), 60_000);
+  const telling = setInterval(() => {
+    say(progress(record));
+    save(record);
+  }, 60_000);
   await faults(bed, record, closing);
   await Promise.all([...guests, pings]);
+  clearTimeout(enough);
   visitors.kill('SIGTERM');
   await visitors.exited;
   clearInterval(telling);
   watching.abort();
   await sampling;
   say('everybody has left; waiting until nothing of it is there any more');
+  save(record);
   const end = await untilNothingIsLeft(nodes, before, EMPTY_LIMIT_MS);
   return finish(bed, machine, record, end);
 }
@@ -105,7 +114,7 @@ async function finish(
     record,
     ...end,
     stillRunning,
-    options: { ...options, holdMs: HOLD_MS, vanishPercent: VANISH_PERCENT },
+    options: configuration,
   };
   return keepSoak(outcome, machine, say);
 }
@@ -164,6 +173,11 @@ async function faults(bed: SoakBed, record: SoakRecord, closing: AbortSignal): P
       say(`${fault.name}: ${trouble}`);
     }
   }
+}
+
+/** What was seen so far, for a run that does not come to its end; bench/soak/again.ts judges it. */
+function save(record: SoakRecord): void {
+  if (process.env.RECORD) writeFileSync(process.env.RECORD, JSON.stringify({ record, options: configuration }));
 }
 
 function progress(record: SoakRecord): string {

@@ -21,7 +21,8 @@ export function membersCommand(program: Command, io: Io): void {
     .action(async (options: BaseChoice & { readonly revoked?: boolean }) => {
       const api = await findDaemon(options, 'base', io);
       const found = await api.listMembers();
-      const members = options.revoked ? found.members.filter((one) => one.revokedMs > 0n) : found.members;
+      const listed = options.revoked ? found.members.filter((one) => one.revokedMs > 0n) : found.members;
+      const members = [...listed].sort((a, b) => Number(b.enrolledMs - a.enrolledMs));
       if (options.json) {
         const { members: json, epoch } = toJson(
           ListMembersResponseSchema,

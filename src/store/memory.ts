@@ -4,6 +4,7 @@ import type {
   FactStore,
   LedgerEntry,
   LedgerStore,
+  MemberCount,
   MemberRecord,
   RevocationRecord,
   SessionRecord,
@@ -168,13 +169,14 @@ function directoryOver(contents: Contents, reading: Guard, writing: Guard): Dire
         return { ok: true, member: decision.member };
       }),
     member: async (peer) => reading(() => members.get(peer)),
-    members: async (role) =>
+    members: async ({ after = '', beginning = '', limit }) =>
       reading(() =>
         [...members.values()]
-          .filter(({ roles }) => role === undefined || roles.includes(role))
-          .sort(byText((member) => member.peer)),
+          .filter(({ peer }) => peer > after && peer.startsWith(beginning))
+          .sort(byText((member) => member.peer))
+          .slice(0, limit),
       ),
-    countMembers: async () => reading(() => members.size),
+    census: async () => reading(() => counted(members.values())),
     revocations: async () => reading(() => ({ ...list, revoked: [...revoked.values()] })),
     revoke: async (record) =>
       writing(() => {
@@ -208,4 +210,13 @@ function directoryOver(contents: Contents, reading: Guard, writing: Guard): Dire
         return held.sort((a, b) => a - b);
       }),
   };
+}
+
+function counted(members: Iterable<MemberRecord>): readonly MemberCount[] {
+  const counts = new Map<string, MemberCount>();
+  for (const { roles, region } of members) {
+    const key = `${roles.join(',')} ${region}`;
+    counts.set(key, { roles, region, members: (counts.get(key)?.members ?? 0) + 1 });
+  }
+  return [...counts.values()];
 }

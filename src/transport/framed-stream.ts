@@ -131,9 +131,15 @@ export class FramedStream implements ControlStream {
   }
 }
 
+/** News is often the same message to thousands of streams, one after the other. */
+let latestNews: { readonly message: ControlMessage; readonly bytes: Uint8Array } | undefined;
+
+/** Nobody changes the bytes: they may be on their way to others. */
 function encoded(message: ControlMessage): Uint8Array {
+  if (message === latestNews?.message) return latestNews.bytes;
   const bytes = encodeControl(message);
   if (bytes.length > MAX_MESSAGE_BYTES)
     throw new VpndError('internal', `a ${message.kind} of ${bytes.length} bytes is too large to send`);
+  if (message.kind === 'event') latestNews = { message, bytes };
   return bytes;
 }

@@ -63,6 +63,7 @@ export interface LocalApi {
   createToken(request: MessageInitShape<typeof CreateTokenRequestSchema>): Promise<CreateTokenResponse>;
   listTokens(): Promise<readonly TokenSummary[]>;
   revokeToken(tokenId: string): Promise<void>;
+  /** All of them, in no order; asked for in parts. */
   listMembers(): Promise<ListMembersResponse>;
   revokeMember(request: MessageInitShape<typeof RevokeMemberRequestSchema>): Promise<RevokeMemberResponse>;
   unrevokeMember(request: MessageInitShape<typeof UnrevokeMemberRequestSchema>): Promise<RevokeMemberResponse>;
@@ -120,8 +121,20 @@ export function localClient(socket: string): LocalApi {
     revokeToken: async (tokenId) => {
       await asVpnd(base.revokeToken({ tokenId }, soon));
     },
-    listMembers: () => asVpnd(base.listMembers({}, soon)),
+    listMembers: () => asVpnd(everyMember((after) => base.listMembers({ after }, soon))),
     revokeMember: (request) => asVpnd(base.revokeMember(request, soon)),
     unrevokeMember: (request) => asVpnd(base.unrevokeMember(request, soon)),
   };
+}
+
+/** One part after the other. */
+async function everyMember(part: (after: string) => Promise<ListMembersResponse>): Promise<ListMembersResponse> {
+  const first = await part('');
+  const members = [...first.members];
+  for (let { next } = first; next !== ''; ) {
+    const more = await part(next);
+    for (const one of more.members) members.push(one);
+    next = more.next;
+  }
+  return { ...first, next: '', members };
 }

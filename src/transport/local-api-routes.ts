@@ -132,7 +132,7 @@ export function localRoutes(
           await revoke(request);
           return {};
         }),
-      listMembers: () => answer('members', 'base', h.listMembers?.bind(h), (list) => list()),
+      listMembers: (request) => answer('members', 'base', h.listMembers?.bind(h), (list) => list(request)),
       revokeMember: (request) =>
         answer(request.supernode ? 'supernode ban' : 'revoke', 'base', h.revokeMember?.bind(h), (revoke) =>
           revoke(request),

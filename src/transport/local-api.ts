@@ -7,6 +7,7 @@ import type {
   DrainRequest,
   ListExitsRequest,
   ListExitsResponseSchema,
+  ListMembersRequest,
   ListMembersResponseSchema,
   ListTokensResponseSchema,
   NodeStatusSchema,
@@ -54,7 +55,7 @@ export interface LocalHandlers {
   createToken?(request: CreateTokenRequest): Promise<MessageInitShape<typeof CreateTokenResponseSchema>>;
   listTokens?(): Promise<MessageInitShape<typeof ListTokensResponseSchema>>;
   revokeToken?(request: RevokeTokenRequest): Promise<void>;
-  listMembers?(): Promise<MessageInitShape<typeof ListMembersResponseSchema>>;
+  listMembers?(request: ListMembersRequest): Promise<MessageInitShape<typeof ListMembersResponseSchema>>;
   revokeMember?(request: RevokeMemberRequest): Promise<MessageInitShape<typeof RevokeMemberResponseSchema>>;
   unrevokeMember?(request: UnrevokeMemberRequest): Promise<MessageInitShape<typeof RevokeMemberResponseSchema>>;
 }

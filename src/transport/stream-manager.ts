@@ -146,7 +146,9 @@ export class StreamManager {
   }
 
   broadcast(role: MemberRole, news: News): void {
-    for (const { id } of this.byRole(role)) this.send(id, { kind: 'event', news });
+    // One message for all: it is encoded once.
+    const message = { kind: 'event', news } as const;
+    for (const { id } of this.byRole(role)) this.send(id, message);
   }
 
   /** Ends a peer's stream; `error` is what the peer is told. */

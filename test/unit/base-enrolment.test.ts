@@ -80,7 +80,7 @@ t.test('a replayed enrolment spends nothing and gives nothing but what was given
   await world.clock.advance(minutes(1));
   const second = await world.register(request);
   t.equal(await usesLeft(world, id), 2);
-  t.equal(await world.store.directory.countMembers(), 1);
+  t.equal((await world.store.directory.members({ limit: 100 })).length, 1);
   const peerOf = (answer: typeof first) => {
     const checked = world.statements.checkMembership(answer.baseKey, answer.membership, world.clock.now());
     return checked.ok ? checked.value.peer : undefined;
@@ -100,7 +100,7 @@ t.test('of 100 uses of a one-use token at once exactly one wins', async (t) => {
   t.equal(outcomes.filter(({ status }) => status === 'fulfilled').length, 1);
   const reasons = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason.code] : []));
   t.same(new Set(reasons), new Set(['token-used']));
-  t.equal(await world.store.directory.countMembers(), 1);
+  t.equal((await world.store.directory.members({ limit: 100 })).length, 1);
 });
 
 t.test('who asks too often is stopped before anything is checked, and others are not', async (t) => {

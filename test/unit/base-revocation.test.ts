@@ -1,7 +1,11 @@
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import t from 'tap';
 import { digestOf } from '../../src/core/revocations.js';
-import { RevokeMemberRequestSchema, UnrevokeMemberRequestSchema } from '../../src/gen/vpnd/v1/admin_pb.js';
+import {
+  ListMembersRequestSchema,
+  RevokeMemberRequestSchema,
+  UnrevokeMemberRequestSchema,
+} from '../../src/gen/vpnd/v1/admin_pb.js';
 import { MembershipSchema, Role } from '../../src/gen/vpnd/v1/types_pb.js';
 import { utf8 } from '../../src/model/bytes.js';
 import { keyOf } from '../../src/model/ids.js';
@@ -167,14 +171,21 @@ t.test('members are listed with what became of them', async (t) => {
   await revoke(world, { peer: client.identity.id, reason: 'stolen' });
   const stranger = world.identity().id;
   await revoke(world, { peer: stranger });
-  t.match(await world.local.listMembers?.(), {
+  const clientRow = { roles: [Role.CLIENT], region: 'us', reason: 'stolen', revokedMs: /^[1-9]/ };
+  const exitRow = { roles: [Role.EXIT], region: 'eu', reason: '', revokedMs: 0n };
+  const rows = [
+    { peerId: client.identity.id, ...clientRow },
+    { peerId: exit.identity.id, ...exitRow },
+  ].sort((a, b) => (a.peerId < b.peerId ? -1 : 1));
+  const list = async (after: string) => world.local.listMembers?.(create(ListMembersRequestSchema, { after }));
+  t.match(await list(''), {
     epoch: 2n,
-    members: [
-      { peerId: client.identity.id, roles: [Role.CLIENT], region: 'us', reason: 'stolen', revokedMs: /^[1-9]/ },
-      { peerId: exit.identity.id, roles: [Role.EXIT], region: 'eu', reason: '', revokedMs: 0n },
-      { peerId: stranger, roles: [], enrolledMs: 0n, revokedMs: /^[1-9]/ },
-    ],
+    next: '',
+    members: [{ peerId: stranger, roles: [], enrolledMs: 0n, revokedMs: /^[1-9]/ }, ...rows],
   });
+  const [first] = rows;
+  t.match(await list(first?.peerId ?? ''), { members: rows.slice(1) }, 'the part after one of them');
+  await t.rejects(list('nobody'), { code: 'bad-config' });
   t.match(await world.running.local.status(), { facts: { members: '2', revoked: '2', revocation_epoch: '2' } });
 });
 

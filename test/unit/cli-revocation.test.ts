@@ -82,7 +82,14 @@ t.test('members are a table, or JSON; what others wrote cannot steer a terminal'
   ];
   const socket = await serveDaemon(
     t,
-    { status: async () => ({}), listMembers: async () => ({ members, epoch: 4n }) },
+    {
+      status: async () => ({}),
+      // In two parts.
+      listMembers: async ({ after }) =>
+        after === ''
+          ? { members: members.slice(0, 1), epoch: 4n, next: CLIENT }
+          : { members: members.slice(1), epoch: 4n },
+    },
     'base',
   );
   t.equal(

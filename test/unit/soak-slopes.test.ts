@@ -22,14 +22,14 @@ function heap(perHour: number, { life = 1, from = 0, level = 100, seed = 7 } = {
 
 t.test('a heap that is filled and emptied again and again is level', async (t) => {
   const slope = slopeOf(heap(0), OPTIONS);
-  if (slope === undefined) return t.fail('no slope');
+  if (slope === undefined) throw new Error('no slope');
   t.ok(slope.low < 0 && slope.high > 0, `${slope.low} to ${slope.high} holds 0`);
   t.equal(judge(slope, 4), 'level');
 });
 
 t.test('one that grows by little within all the noise is found', async (t) => {
   const slope = slopeOf(heap(6), OPTIONS);
-  if (slope === undefined) return t.fail('no slope');
+  if (slope === undefined) throw new Error('no slope');
   t.ok(slope.low < 6 && slope.high > 6, `${slope.low} to ${slope.high} holds 6`);
   t.equal(judge(slope, 4), 'grows');
 });

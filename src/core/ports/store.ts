@@ -81,6 +81,20 @@ export interface MemberRecord {
   readonly revokedAt: Instant | undefined;
 }
 
+/** Which members: at most `limit`, the first after an id, of those whose ids begin so. */
+export interface MemberRange {
+  readonly after?: PeerId | undefined;
+  readonly beginning?: string | undefined;
+  readonly limit: number;
+}
+
+/** How many members have these roles in this region. */
+export interface MemberCount {
+  readonly roles: readonly MemberRole[];
+  readonly region: Region;
+  readonly members: number;
+}
+
 export type Redemption =
   | { readonly ok: true; readonly member: MemberRecord }
   | {
@@ -128,9 +142,10 @@ export interface DirectoryStore {
     now: Instant,
   ): Promise<Redemption>;
   member(peer: PeerId): Promise<MemberRecord | undefined>;
-  /** Those with this role; everybody when none is given. */
-  members(role?: MemberRole): Promise<readonly MemberRecord[]>;
-  countMembers(): Promise<number>;
+  /** By their ids in order, a part at a time: there may be a million. */
+  members(range: MemberRange): Promise<readonly MemberRecord[]>;
+  /** Everybody who enrolled, counted; costs the same whatever their number. */
+  census(): Promise<readonly MemberCount[]>;
   revocations(): Promise<RevocationSet>;
   /** Shuts a key out, enrolled or not, and counts the epoch up, in one transaction. False where it was so already. */
   revoke(record: RevocationRecord): Promise<boolean>;

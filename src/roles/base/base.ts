@@ -155,7 +155,7 @@ class Base implements RunningRole {
       createToken: (request) => this.#tokens.create(request),
       listTokens: () => this.#tokens.list(),
       revokeToken: (request) => this.#tokens.revoke(request),
-      listMembers: () => members.list(),
+      listMembers: (request) => members.list(request),
       revokeMember: (request) => members.revoke(request),
       unrevokeMember: (request) => members.unrevoke(request),
       rotateKey: (request) => rotateAnchor(config, anchors, request),
@@ -329,7 +329,8 @@ class Base implements RunningRole {
   }
 
   #broadcast(news: News): number {
-    const told = this.#streams.byRole('supernode').filter(({ id }) => this.#tell(id, news));
+    const message = { kind: 'event', news } as const;
+    const told = this.#streams.byRole('supernode').filter(({ id }) => this.#streams.send(id, message) === 'sent');
     return told.filter(({ id }) => this.#revocations.refusal(id) === undefined).length;
   }
 
@@ -346,11 +347,17 @@ class Base implements RunningRole {
 
   /** Each supernode gets the list in the order that is best for its region. */
   #announce(): void {
-    const lists = new Map<Region, readonly SupernodeInfo[]>();
+    const inRegions = new Map<Region, PeerId[]>();
     for (const { id, region } of this.#streams.byRole('supernode')) {
-      const supernodes = lists.get(region) ?? this.#directory.list(region);
-      lists.set(region, supernodes);
-      this.#streams.send(id, { kind: 'event', news: { kind: 'directory', supernodes } });
+      const here = inRegions.get(region) ?? [];
+      inRegions.set(region, here);
+      here.push(id);
+    }
+    for (const [region, supernodes] of inRegions) {
+      const news = { kind: 'directory', supernodes: this.#directory.list(region) } as const;
+      // One message for all of a region, one after the other: it is encoded once.
+      const message = { kind: 'event', news } as const;
+      for (const id of supernodes) this.#streams.send(id, message);
     }
   }
 

@@ -17,6 +17,8 @@ export const ANNOUNCE_NEWS_AFTER: Millis = ms(50);
 const REFRESH: Millis = hours(1);
 /** As many as fit into one message. */
 const MOST_PUBLISHED = 256;
+/** For so long an order stands that only loads could change: a thousand supernodes ask for it again and again. */
+const ORDER_FRESH: Millis = seconds(1);
 const FACTS = 'directory/';
 
 /** What is kept of a supernode. */
@@ -45,6 +47,7 @@ export class SupernodeDirectory {
   readonly #clock: Clock;
   readonly #connections: Connections;
   readonly #refresh: Periodic;
+  readonly #ordered = new Map<Region | undefined, { readonly at: Instant; readonly list: readonly SupernodeInfo[] }>();
   #announcing: { readonly at: Instant; readonly cancel: () => void } | undefined;
 
   constructor(facts: FactStore, connections: Connections, ports: { readonly clock: Clock; readonly log: Log }) {
@@ -73,6 +76,7 @@ export class SupernodeDirectory {
     const seen = { info, at: this.#clock.now() };
     this.#facts.put(FACTS + info.id, seen);
     this.#seen.set(info.id, seen);
+    this.#ordered.clear();
   }
 
   /** It was shut out: published no more, at once. Throws what the store throws, and it is published no more all the same. */
@@ -89,6 +93,7 @@ export class SupernodeDirectory {
 
   /** Tell everybody soon, and whatever else changes until then with it. */
   changed(within: Millis = ANNOUNCE_AFTER): void {
+    this.#ordered.clear();
     const at = plus(this.#clock.now(), within);
     if (this.#announcing !== undefined && this.#announcing.at <= at) return;
     this.#announcing?.cancel();
@@ -101,11 +106,17 @@ export class SupernodeDirectory {
 
   /** Everybody published, best first for somebody in `region`: their own region, connected, not draining, least loaded. */
   list(region: Region | undefined): readonly SupernodeInfo[] {
-    return this.#published()
+    const now = this.#clock.now();
+    const known = this.#ordered.get(region);
+    // The clock may have been set back.
+    if (known !== undefined && now >= known.at && now < plus(known.at, ORDER_FRESH)) return known.list;
+    const list = this.#published()
       .map((info) => ({ info, rank: this.#rank(info, region) }))
       .sort((a, b) => compare(a.rank, b.rank))
       .slice(0, MOST_PUBLISHED)
       .map(({ info }) => info);
+    this.#ordered.set(region, { at: now, list });
+    return list;
   }
 
   /** Regions that have a supernode. */

@@ -1,6 +1,7 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { BaseStore, MemberRecord, RevocationRecord } from '../../core/ports/store.js';
 import type {
+  ListMembersRequest,
   ListMembersResponseSchema,
   MemberSummarySchema,
   RevokeMemberRequest,
@@ -14,6 +15,8 @@ import type { RevocationKind } from '../../model/revocation.js';
 import type { RolePorts } from '../ports.js';
 import type { BaseRevocations, Outcome } from './revocations.js';
 
+/** Members in one answer: some hundred kilobytes, and tens of milliseconds in which nobody else is served. */
+const PART = 5_000;
 const LONGEST_REASON = 200;
 /** Two nodes of an overlay of thousands rarely begin alike for so long. */
 const SHORTEST_BEGINNING = 4;
@@ -25,19 +28,27 @@ export class Members {
     private readonly revocations: BaseRevocations,
   ) {}
 
-  async list(): Promise<MessageInitShape<typeof ListMembersResponseSchema>> {
+  /**
+   * A part of the members, by their ids in order, so that nobody waits for long while a million of them are listed. The
+   * first part begins with those who were shut out and never enrolled here. Rejects with bad-config for what is no id.
+   */
+  async list({ after }: ListMembersRequest): Promise<MessageInitShape<typeof ListMembersResponseSchema>> {
     const { directory } = this.ports.store;
-    const [members, { epoch, revoked }] = await Promise.all([directory.members(), directory.revocations()]);
+    const from = after === '' ? undefined : parsePeerId(after);
+    if (from?.ok === false) throw new VpndError('bad-config', 'a list goes on after a peer id');
+    const [members, { epoch, revoked }] = await Promise.all([
+      directory.members({ after: from?.value, limit: PART }),
+      directory.revocations(),
+    ]);
     const gone = new Map(revoked.map((one) => [one.peer, one]));
-    const known = new Set(members.map((one) => one.peer));
-    const strangers = revoked.filter((one) => !known.has(one.peer));
+    const strangers = after === '' ? await this.#strangers(revoked) : [];
+    const last = members.length < PART ? undefined : members.at(-1);
     return {
       epoch: BigInt(epoch),
+      next: last?.peer ?? '',
       members: [
-        ...[...members]
-          .sort((a, b) => b.enrolledAt - a.enrolledAt)
-          .map((member) => summaryOf(member.peer, member, gone.get(member.peer))),
         ...strangers.map((one) => summaryOf(one.peer, undefined, one)),
+        ...members.map((member) => summaryOf(member.peer, member, gone.get(member.peer))),
       ],
     };
   }
@@ -47,13 +58,15 @@ export class Members {
     const { reason, supernode } = request;
     if (reason.length > LONGEST_REASON || /\p{Cc}/u.test(reason))
       throw new VpndError('bad-config', `--reason is one line of at most ${LONGEST_REASON} characters`);
-    const members = await this.ports.store.directory.members();
+    const { directory } = this.ports.store;
+    const beginning = beginningOf(request.peer);
+    const alike = beginning === undefined ? [] : await directory.members({ beginning, limit: 2 });
     const peer = named(
       request.peer,
-      members.map((one) => one.peer),
+      alike.map((one) => one.peer),
     );
     const kind: RevocationKind = supernode ? 'supernode' : 'peer';
-    const member = members.find((one) => one.peer === peer);
+    const member = await directory.member(peer);
     if (member !== undefined) mustBe(kind, kindOf(member), peer, ['revoke', 'supernode ban']);
     return told(peer, await this.revocations.revoke({ peer, kind, reason }));
   }
@@ -70,7 +83,17 @@ export class Members {
       mustBe(request.supernode ? 'supernode' : 'peer', one.kind, peer, ['unrevoke', 'supernode unban']);
     return told(peer, await this.revocations.unrevoke(peer));
   }
+
+  async #strangers(revoked: readonly RevocationRecord[]): Promise<readonly RevocationRecord[]> {
+    const { directory } = this.ports.store;
+    const known = await Promise.all(revoked.map(({ peer }) => directory.member(peer)));
+    return revoked.filter((_, n) => known[n] === undefined);
+  }
 }
+
+/** Of an id that is not given whole; undefined for what no id begins with. */
+const beginningOf = (text: string): string | undefined =>
+  /^[a-z2-7]{1,52}$/.test(text) && text.length >= SHORTEST_BEGINNING ? text : undefined;
 
 /** A whole id is taken as it is: whoever put an old state directory back shuts out nodes that this base does not know. */
 function named(text: string, known: readonly PeerId[]): PeerId {

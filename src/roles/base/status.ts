@@ -1,6 +1,6 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { BaseConfig } from '../../config/types.js';
-import type { BaseStore, MemberRecord, TokenRecord } from '../../core/ports/store.js';
+import type { BaseStore, MemberCount, TokenRecord } from '../../core/ports/store.js';
 import type { NodeStatusSchema } from '../../gen/vpnd/v1/admin_pb.js';
 import { Role } from '../../gen/vpnd/v1/types_pb.js';
 import { type Endpoint, formatHostPort } from '../../model/address.js';
@@ -32,15 +32,11 @@ export interface StatusSources {
 export async function baseStatus(sources: StatusSources): Promise<MessageInitShape<typeof NodeStatusSchema>> {
   const { config, keys, ports, connected } = sources;
   const { directory } = ports.store;
-  const [tokens, members, supernodes, mayExit, clients] = await Promise.all([
-    directory.tokens(),
-    directory.countMembers(),
-    directory.members('supernode'),
-    directory.members('exit'),
-    directory.members('client'),
-  ]);
+  const [tokens, census] = await Promise.all([directory.tokens(), directory.census()]);
+  const supernodes = census.filter(({ roles }) => roles.includes('supernode'));
   // Supernodes that may be exits too are counted once, as supernodes.
-  const exits = mayExit.filter(({ roles }) => !roles.includes('supernode'));
+  const exits = census.filter(({ roles }) => roles.includes('exit') && !roles.includes('supernode'));
+  const clients = census.filter(({ roles }) => roles.includes('client'));
   const now = ports.clock.now();
   const usable = tokens.filter((token) => !token.revoked && token.usesLeft > 0 && now < token.expiresAt);
   return {
@@ -76,23 +72,25 @@ export async function baseStatus(sources: StatusSources): Promise<MessageInitSha
       ...(sources.anchors.underWay !== undefined && { replacing: sources.anchors.underWay }),
       pool_ipv4: config.poolIpv4,
       pool_ipv6: config.poolIpv6,
-      members: String(members),
+      members: String(total(census)),
       revoked: String(sources.revocations.count),
       revocation_epoch: String(sources.revocations.epoch),
-      supernodes: String(supernodes.length),
-      exits: String(exits.length),
-      clients: String(clients.length),
+      supernodes: String(total(supernodes)),
+      exits: String(total(exits)),
+      clients: String(total(clients)),
       supernodes_connected: String(connected.length),
       tokens_usable: String(usable.length),
     },
   };
 }
 
+const total = (counts: readonly MemberCount[]): number => counts.reduce((sum, { members }) => sum + members, 0);
+
 /** Regions where somebody is, or is invited, and no supernode would serve them. Pure. */
 export function problemsOf(
   served: readonly Region[],
-  supernodes: readonly MemberRecord[],
-  peers: readonly MemberRecord[],
+  supernodes: readonly Pick<MemberCount, 'region'>[],
+  peers: readonly Pick<MemberCount, 'region'>[],
   usableTokens: readonly TokenRecord[],
 ): readonly string[] {
   const enrolled = new Set(supernodes.map(({ region }) => region));

@@ -40,6 +40,12 @@ interface MemberRow {
   readonly revoked_at: number | null;
 }
 
+interface CountRow {
+  readonly roles: string;
+  readonly region: string;
+  readonly n: number;
+}
+
 interface RevocationRow {
   readonly peer: string;
   readonly kind: string;
@@ -52,6 +58,9 @@ interface ListRow {
   readonly changed_at: number;
 }
 
+/** After every character of an id. */
+const BEYOND_IDS = '~';
+
 /** Asynchronous by its port; here every call is over in one turn, under SQLite's write lock. */
 export function directoryStore(db: Database, guard: Guard): DirectoryStore {
   const addToken = db.prepare<[TokenRow]>(`
@@ -63,11 +72,16 @@ export function directoryStore(db: Database, guard: Guard): DirectoryStore {
   const tokenBySecret = db.prepare<[Buffer], TokenRow>('SELECT * FROM token WHERE secret_hash = ?');
   const revoke = db.prepare<[string]>('UPDATE token SET revoked = 1 WHERE id = ?');
   const setUses = db.prepare<[number, string]>('UPDATE token SET uses_left = ? WHERE id = ?');
+  // Not OR REPLACE, which deletes without asking the triggers that count.
   const putMember = db.prepare<[MemberRow]>(`
-    INSERT OR REPLACE INTO member (peer, roles, region, pool, token_id, enrolled_at, revoked_at)
-    VALUES (@peer, @roles, @region, @pool, @token_id, @enrolled_at, @revoked_at)`);
+    INSERT INTO member (peer, roles, region, pool, token_id, enrolled_at, revoked_at)
+    VALUES (@peer, @roles, @region, @pool, @token_id, @enrolled_at, @revoked_at)
+    ON CONFLICT (peer) DO UPDATE SET roles = excluded.roles, region = excluded.region, pool = excluded.pool,
+      token_id = excluded.token_id, enrolled_at = excluded.enrolled_at, revoked_at = excluded.revoked_at`);
   const member = db.prepare<[string], MemberRow>('SELECT * FROM member WHERE peer = ?');
-  const members = db.prepare<[], MemberRow>('SELECT * FROM member ORDER BY peer');
+  const members = db.prepare<[string, string, string, number], MemberRow>(
+    'SELECT * FROM member WHERE peer > ? AND peer >= ? AND peer < ? ORDER BY peer LIMIT ?',
+  );
   const revokedRow = db.prepare<[string], RevocationRow>('SELECT * FROM revocation WHERE peer = ?');
   const revokedRows = db.prepare<[], RevocationRow>('SELECT * FROM revocation');
   const addRevoked = db.prepare<[RevocationRow]>(
@@ -76,15 +90,17 @@ export function directoryStore(db: Database, guard: Guard): DirectoryStore {
   const dropRevoked = db.prepare<[string]>('DELETE FROM revocation WHERE peer = ?');
   const dropAllRevoked = db.prepare<[]>('DELETE FROM revocation');
   const markMember = db.prepare<[number | null, string]>('UPDATE member SET revoked_at = ? WHERE peer = ?');
-  const markAllMembers = db.prepare<[]>(
-    'UPDATE member SET revoked_at = (SELECT revoked_at FROM revocation WHERE revocation.peer = member.peer)',
+  // Those that are shut out are few; all the others stay unread.
+  const unmarkMembers = db.prepare<[]>('UPDATE member SET revoked_at = NULL WHERE revoked_at IS NOT NULL');
+  const markMembers = db.prepare<[]>(
+    'UPDATE member SET revoked_at = revocation.revoked_at FROM revocation WHERE revocation.peer = member.peer',
   );
   const list = db.prepare<[], ListRow>('SELECT epoch, changed_at FROM revocation_list');
   const putList = db.prepare<[number, number]>(
     'INSERT OR REPLACE INTO revocation_list (only_one, epoch, changed_at) VALUES (1, ?, ?)',
   );
   const nextEpoch = (now: Instant) => putList.run((list.get()?.epoch ?? 0) + 1, now);
-  const count = db.prepare<[], { n: number }>('SELECT count(*) AS n FROM member');
+  const census = db.prepare<[], CountRow>('SELECT roles, region, n FROM member_count WHERE n > 0');
   const held = db.prepare<[string], { number: number }>('SELECT number FROM block WHERE owner = ? ORDER BY number');
   const taken = db.prepare<[], { number: number }>('SELECT number FROM block');
   const addBlock = db.prepare<[number, string, number]>(
@@ -127,7 +143,8 @@ export function directoryStore(db: Database, guard: Guard): DirectoryStore {
   const adopt = db.transaction((set: RevocationSet): void => {
     dropAllRevoked.run();
     for (const record of set.revoked) addRevoked.run(revocationRow(record));
-    markAllMembers.run();
+    unmarkMembers.run();
+    markMembers.run();
     putList.run(set.epoch, set.changedAt);
   });
 
@@ -153,13 +170,8 @@ export function directoryStore(db: Database, guard: Guard): DirectoryStore {
         const row = member.get(peer);
         return row === undefined ? undefined : memberOf(row);
       }),
-    members: async (role) =>
-      guard(() =>
-        members
-          .all()
-          .map(memberOf)
-          .filter(({ roles }) => role === undefined || roles.includes(role)),
-      ),
+    members: async ({ after = '', beginning = '', limit }) =>
+      guard(() => members.all(after, beginning, beginning + BEYOND_IDS, limit).map(memberOf)),
     revocations: async () =>
       guard(() => {
         const { epoch, changed_at: changedAt } = list.get() ?? { epoch: 0, changed_at: 0 };
@@ -168,7 +180,10 @@ export function directoryStore(db: Database, guard: Guard): DirectoryStore {
     revoke: async (record) => guard(() => shutOut.immediate(record)),
     unrevoke: async (peer, now) => guard(() => letIn.immediate(peer, now)),
     adoptRevocations: async (set) => guard(() => adopt.immediate(set)),
-    countMembers: async () => guard(() => count.get()?.n ?? 0),
+    census: async () =>
+      guard(() =>
+        census.all().map(({ roles, region, n }) => ({ roles: rolesOf(roles), region: region as Region, members: n })),
+      ),
     leaseBlocks: async (supernode, atLeast, limit, now) => guard(() => lease.immediate(supernode, atLeast, limit, now)),
   };
 }
@@ -217,6 +232,8 @@ const revocationOf = (row: RevocationRow): RevocationRecord => ({
   reason: row.reason,
 });
 
+const rolesOf = (text: string): readonly MemberRole[] => text.split(',') as MemberRole[];
+
 const memberRow = (record: MemberRecord): MemberRow => ({
   peer: record.peer,
   roles: record.roles.join(','),
@@ -229,7 +246,7 @@ const memberRow = (record: MemberRecord): MemberRow => ({
 
 const memberOf = (row: MemberRow): MemberRecord => ({
   peer: row.peer as PeerId,
-  roles: row.roles.split(',') as MemberRole[],
+  roles: rolesOf(row.roles),
   region: row.region as Region,
   pool: row.pool,
   tokenId: row.token_id,
