@@ -1,11 +1,11 @@
 import type { BaseKey } from '../../core/ports/authority.js';
-import { sleep } from '../../core/ports/clock.js';
+import { type Clock, sleep } from '../../core/ports/clock.js';
 import type { TunnelUse } from '../../model/dataplane.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import { type PeerId, parsePeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { PostQuantum } from '../../model/role.js';
 import type { ExitWish } from '../../model/session.js';
-import { type Millis, ms, seconds } from '../../model/time.js';
+import { type Millis, ms, plus, seconds } from '../../model/time.js';
 import type { Line } from '../common/line.js';
 import type { ForwardingPorts } from '../ports.js';
 import { askForExit } from './asking.js';
@@ -33,6 +33,8 @@ export interface OpeningDeps {
   readonly baseKey: BaseKey;
   readonly revocations: ShutOut;
   readonly tunnels: Tunnels;
+  /** What leases are counted by. */
+  readonly leases: Clock;
   /** Puts the tunnel on record; throws where the disk is full. */
   readonly keep: () => void;
   /** Closes a session of which nothing is left here. */
@@ -111,11 +113,15 @@ async function attempt(deps: OpeningDeps, opening: Opening): Promise<HeldTunnel>
     },
     REQUEST_LIMIT,
   );
+  // An attempt that was given up before it began does not wait for the answer, and a refusal that nobody has asked for
+  // yet, while the interface is made, would end this daemon.
+  request.catch(() => {});
   try {
     const [granted, device] = await Promise.allSettled([orAborted(request, signal), made]);
     if (granted.status === 'rejected') throw granted.reason;
     const expected = { keys, wish, baseKey: deps.baseKey, revocations: deps.revocations, supervisor, pq: deps.pq, kem };
-    const held = checkGrant(granted.value, expected, ports, ports.clock.now());
+    const granting = checkGrant(granted.value, expected, ports, ports.clock.now());
+    const held = { ...granting, leaseUntil: plus(deps.leases.now(), granted.value.lease) };
     if (device.status === 'rejected') throw device.reason;
     signal.throwIfAborted();
     const tunnel: HeldTunnel = { ...reserved, use: opening.use, held };
