@@ -32,7 +32,7 @@ if (unknown.length > 0 || !Number.isInteger(runs) || runs < 1) {
 
 const chosen = TRANSITIONS.filter(({ name }) => names.length === 0 || names.includes(name));
 const seen = new Map<string, Kept>();
-const bed = await LeakBed.make();
+let bed = await LeakBed.make();
 try {
   // In rounds: who ends it early has as many runs of each.
   for (let run = 0; run < runs; run++) {
@@ -65,20 +65,11 @@ async function oneMore({ title, once }: Transition, before: Kept | undefined): P
     const more = one.leaks.map((leak) => `run ${run}: ${leak}`);
     return { ...after, frames: frames + one.frames, sent: sent + one.sent, leaks: [...leaks, ...more], failed };
   } catch (thrown) {
-    await restartAll(bed);
+    // Whatever it has left half done would be held against the next ones.
+    await bed.close();
+    bed = await LeakBed.make();
     const why = `run ${run}: ${thrown instanceof Error ? thrown.message : String(thrown)}`;
     return { ...after, frames, sent, leaks, failed: [...failed, why] };
-  }
-}
-
-/** What a run that failed may have left dead. */
-async function restartAll({ fleet }: LeakBed): Promise<void> {
-  for (const node of fleet.nodes) {
-    const answers = await node.api.status().then(
-      () => true,
-      () => false,
-    );
-    if (!answers) await node.start().catch(() => undefined);
   }
 }
 
