@@ -13,6 +13,10 @@ import type { Metrics } from './ports/metrics.js';
 import type { LedgerStore, SessionRecord } from './ports/store.js';
 import { KeyedQueue } from './serial.js';
 
+/** A clock that was set back since makes no lease longer than it was. */
+const atMostWhole = ({ leaseUntil, updatedAt }: SessionRecord, now: Instant): Instant =>
+  Math.min(leaseUntil, plus(now, ms(Math.max(0, since(leaseUntil, updatedAt))))) as Instant;
+
 /** What a role makes of commands: the units of a session, and the answer to a command that was applied. */
 export interface Projection {
   /** Units that do not belong to any session: devices, egress. */
@@ -74,7 +78,7 @@ export class CommandExecutor {
     this.ports.ledger.prune(plus(now, ms(-LEDGER_MEMORY)));
     for (const record of this.ports.ledger.sessions()) {
       if (record.desired.length === 0) continue;
-      if (record.leaseUntil > now) this.#live.set(record.session, record);
+      if (record.leaseUntil > now) this.#live.set(record.session, { ...record, leaseUntil: atMostWhole(record, now) });
       else this.#entomb(record, now);
     }
     const result = await this.reconcile();

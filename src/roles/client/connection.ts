@@ -365,7 +365,7 @@ export class Connection {
   renewed(session: SessionId, generation: number, lease: Millis): void {
     const tunnel = this.tunnels.withSession(session);
     if (tunnel === undefined) return;
-    const leaseUntil = plus(this.deps.ports.clock.now(), lease);
+    const leaseUntil = plus(this.keeper.leases.now(), lease);
     this.tunnels.put({ ...tunnel, held: { ...tunnel.held, generation, leaseUntil } });
     this.keeper.record.tryKeepTunnels(this.tunnels);
   }

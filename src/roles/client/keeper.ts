@@ -1,6 +1,8 @@
 import type { ClientConfig } from '../../config/types.js';
 import type { Pulse } from '../../core/liveness.js';
 import type { BaseKey } from '../../core/ports/authority.js';
+import type { Clock } from '../../core/ports/clock.js';
+import { steadyClock } from '../../core/steady-clock.js';
 import type { Exemption, PeerObservation } from '../../model/dataplane.js';
 import type { SupernodeInfo } from '../../model/directory.js';
 import { VpndError } from '../../model/errors.js';
@@ -52,6 +54,8 @@ export interface KeeperDeps {
 
 /** What can be done with tunnels: open one, go over to another, close one. When to do it is the connection's business. */
 export class Keeper {
+  /** What leases are counted by. */
+  readonly leases: Clock;
   readonly tunnels: Tunnels;
   readonly record: ClientRecord;
   readonly penalties: Penalties;
@@ -76,6 +80,7 @@ export class Keeper {
     );
     const tell = (supervisor: PeerId | undefined, news: News) => this.tell(supervisor, news);
     const happened = (code: EventCode, text: string, session: SessionId) => this.#happened(code, text, session);
+    this.leases = steadyClock(clock);
     this.tunnels = tunnels;
     this.record = new ClientRecord(ports.store.facts, log);
     this.penalties = new Penalties(clock);
@@ -123,6 +128,7 @@ export class Keeper {
         baseKey: this.deps.baseKey,
         revocations: this.deps.revocations,
         tunnels: this.tunnels,
+        leases: this.leases,
         keep: () => this.record.keepTunnels(this.tunnels),
         close: (supervisor, session, reason) => this.tell(supervisor, { kind: 'session-closed', session, reason }),
         carry: (one) => this.carriage.carry(one),

@@ -258,10 +258,14 @@ export class Survival {
 
   /** Leases that ran out with nobody to renew them. Spares first: one that is over itself must not take over. */
   expire(): void {
-    const now = this.deps.ports.clock.now();
+    const now = this.deps.keeper.leases.now();
     const over = this.#tunnels.inForce().filter(({ held }) => held.leaseUntil <= now);
     for (const { slot, use } of over) if (use !== 'active') void this.deps.keeper.close(slot, 'its lease ran out');
-    if (over.some(({ use }) => use === 'active')) {
+    const active = over.find(({ use }) => use === 'active');
+    if (active !== undefined) {
+      const { supervisor, session } = active.held;
+      // Its supernode may still think that it is wanted, and renew it for as long as this client has a stream.
+      this.deps.keeper.tell(supervisor, { kind: 'session-closed', session, reason: 'its lease ran out' });
       this.lose(new VpndError('no-session', 'its lease ran out with no supernode to renew it', { retryable: true }));
     }
   }

@@ -3,6 +3,7 @@ import { newCommand } from '../../core/commands.js';
 import { CommandExecutor } from '../../core/executor.js';
 import { sleep } from '../../core/ports/clock.js';
 import type { SessionRecord } from '../../core/ports/store.js';
+import { steadyClock } from '../../core/steady-clock.js';
 import { NO_LOAD } from '../../model/directory.js';
 import { type PeerId, type SessionId, shortId } from '../../model/ids.js';
 import type { AddressPlan } from '../../model/messages.js';
@@ -73,7 +74,7 @@ export async function startExit(config: ExitConfig, ports: ForwardingPorts, keys
     erase: () => erasing.soon(),
   });
   const executor: CommandExecutor = new CommandExecutor(
-    { ...ports, ledger: store.ledger },
+    { ...ports, clock: steadyClock(ports.clock), ledger: store.ledger },
     opener.around(
       preshared.around(
         keeper.around(

@@ -3,6 +3,7 @@ import type { SupernodeConfig } from '../../config/types.js';
 import { newCommand } from '../../core/commands.js';
 import { CommandExecutor } from '../../core/executor.js';
 import { type RankingContext, rankExits } from '../../core/ranking.js';
+import { steadyClock } from '../../core/steady-clock.js';
 import type { DrainProgressSchema, DrainRequest } from '../../gen/vpnd/v1/admin_pb.js';
 import type { Desired } from '../../model/command.js';
 import { NO_LOAD, type SupernodeInfo } from '../../model/directory.js';
@@ -59,6 +60,7 @@ export async function startSupernode(
   keys: NodeKeys,
 ): Promise<RunningRole> {
   const { clock, random, dataplane, log, metrics, store, crypto, statements } = ports;
+  const steady = steadyClock(clock);
   const self = keys.identity.id;
   const changes = new Changes();
   // Who uses which exit is nobody's business later on: events here name sessions, never clients.
@@ -140,7 +142,7 @@ export async function startSupernode(
     erase: () => erasing.soon(),
   });
   const executor: CommandExecutor = new CommandExecutor(
-    { clock, crypto, ledger: store.ledger, dataplane, log, metrics },
+    { clock: steady, crypto, ledger: store.ledger, dataplane, log, metrics },
     withoutCarried(
       preshared.around(
         supernodeProjection({
@@ -162,12 +164,12 @@ export async function startSupernode(
   const shared = {
     self,
     config,
-    clock,
+    clock: steady,
     random,
     log,
     facts: store.facts,
     ports: relayPorts,
-    restingPorts: new Quarantine('ports', relayPorts, { facts: store.facts, clock, log }),
+    restingPorts: new Quarantine('ports', relayPorts, { facts: store.facts, clock: steady, log }),
     relays: () => dataplane.observeRelays(),
     order: (session: SessionId, lease: Millis, desired: Desired) =>
       executor.execute(newCommand(random, session, executor.nextGeneration(session), lease, desired), self),
@@ -507,7 +509,7 @@ export async function startSupernode(
   }
 
   function count(): void {
-    back.sweep(clock.now());
+    back.sweep(steady.now());
     metrics.relaySessions.set(executor.sessions().length);
     metrics.sessions.set(front.all().length);
   }
