@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 BIN := node_modules/.bin
 # SUM=no leaves the closing total to a caller that adds up several runs.
 RUN := node --enable-source-maps dist/test/run.js $(if $(filter no,$(SUM)),--no-sum)
-export HOLD RUNS MUTANT SCENARIO JOBS PART SEED SEEDS FROM KEEP STORY PLANTED JOBS SHRINK
+export HOLD RUNS MUTANT SCENARIO JOBS PART
 
 .PHONY: help setup demo test check unit host kernel units bench bench-session bench-streams bench-recovery nat-table sim fuzz leaks mutants soak bench-base clean
 .DEFAULT_GOAL := help

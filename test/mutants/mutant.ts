@@ -48,7 +48,7 @@ export function edited(file: string, text: string, edits: readonly Edit[]): stri
 }
 
 /** The edits by file. */
-export function editsByFile({ edits }: Mutant): ReadonlyMap<string, readonly Edit[]> {
+export function editsByFile({ edits }: Pick<Mutant, 'edits'>): ReadonlyMap<string, readonly Edit[]> {
   const files = new Map<string, Edit[]>();
   for (const edit of edits) files.set(edit.file, [...(files.get(edit.file) ?? []), edit]);
   return files;

@@ -126,7 +126,8 @@ function controlDeed(dice: Dice, cast: Cast): Deed {
     case 7:
       return { do: 'crash', who: 'base', lasts: dice.oneIn(4) ? minutes(10) : lasts };
     case 8:
-      return { do: 'stall', who, lasts };
+      // What stands still for longer than ten seconds takes itself for having slept, and goes back to its relays.
+      return { do: 'stall', who, lasts: Math.min(lasts, 8_000) };
     case 9:
       return { do: 'restart', who };
     default:

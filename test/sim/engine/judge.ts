@@ -1,6 +1,6 @@
 import type { Statements } from '../../../src/core/ports/authority.js';
 import type { SessionRecord } from '../../../src/core/ports/store.js';
-import { keyOf, type PeerId } from '../../../src/model/ids.js';
+import { keyOf, type PeerId, type SessionId } from '../../../src/model/ids.js';
 import { violations } from '../../support/overlay-world/invariants.js';
 import type { Machine } from '../../support/overlay-world/machine.js';
 import type { Traffic } from '../../support/overlay-world/traffic.js';
@@ -11,6 +11,8 @@ import type { Stage } from './stage.js';
 const REST = { port: 120_000, address: 300_000 } as const;
 /** News of who is shut out may take so long once they are on a supernode. */
 const AT_ONCE = 1_500;
+/** A session is in the books until the other supernode has answered too, or has had the time to. */
+const CLOSED_AFTER = 35_000;
 
 interface Owner {
   readonly session: string;
@@ -38,6 +40,8 @@ export class Judge {
   /** The highest epoch that each node was seen to know, and since when. */
   readonly #epochs = new Map<string, { readonly epoch: number; readonly since: number }>();
   #lines = 0;
+  /** Its users take their tunnels down: what is under way is theirs to lose. */
+  isOver = false;
 
   constructor(
     private readonly world: OverlayWorld,
@@ -143,12 +147,14 @@ export class Judge {
         if (status.peers?.some((peer) => peer.peerId === id))
           found.push(`4: ${name} is shut out and has a stream to ${machine.name}`);
         if (this.stage.isExcused(machine.name)) continue;
-        for (const one of books<Front>(machine.store, 'front/'))
-          if ([one.client, one.exit, one.supernode].includes(id))
-            found.push(`4: ${name} is shut out, and ${machine.name} has session ${one.session} with it`);
-        for (const one of books<Back>(machine.store, 'back/'))
-          if ([one.exit, one.origin].includes(id))
-            found.push(`4: ${name} is shut out, and ${machine.name} serves session ${one.session} of it`);
+        const forLong = now - Math.max(since, out.at) > CLOSED_AFTER;
+        const has = (session: string) => forLong || machine.store.ledger.session(session as SessionId)?.desired.length;
+        for (const { session, client, exit, supernode } of books<Front>(machine.store, 'front/'))
+          if ([client, exit, supernode].includes(id) && has(session))
+            found.push(`4: ${name} is shut out, and ${machine.name} has session ${session} with it`);
+        for (const { session, exit, origin } of books<Back>(machine.store, 'back/'))
+          if ([exit, origin].includes(id) && has(session))
+            found.push(`4: ${name} is shut out, and ${machine.name} serves session ${session} of it`);
       }
     }
     return found;
@@ -156,7 +162,7 @@ export class Judge {
 
   /** 7, where nothing happens but to the control plane. */
   #losses(): readonly string[] {
-    const { traffic } = this.rules;
+    const traffic = this.isOver ? undefined : this.rules.traffic;
     return [...(traffic ?? [])].flatMap(([name, { lost }]) => (lost === 0 ? [] : [`7: ${name} lost ${lost} packets`]));
   }
 

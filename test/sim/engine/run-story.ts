@@ -80,7 +80,7 @@ export async function runStory(story: Story): Promise<Outcome> {
     await world.advance(seconds(40));
   }
   const traffic = new Map(world.of('client').map(({ name }) => [name, world.traffic(name, control ? 4 : 1)]));
-  const stage = new Stage(world);
+  const stage = new Stage(world, story.kind);
   const judge = new Judge(world, stage, { lease: LEASE, traffic: control ? traffic : undefined });
   let healedAfter: number | undefined;
   const over = (found: readonly string[], step?: number): Outcome => ({
@@ -114,6 +114,7 @@ export async function runStory(story: Story): Promise<Outcome> {
   if (unserved.length > 0) return over(unserved);
   healedAfter = world.clock.monotonic() - began;
 
+  judge.isOver = true;
   for (const one of traffic.values()) one.stop();
   await end.everybodyDown();
   await world.advance(REST);

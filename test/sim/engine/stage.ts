@@ -11,7 +11,7 @@ import { type Millis, ms, seconds } from '../../../src/model/time.js';
 import type { Machine } from '../../support/overlay-world/machine.js';
 import { CLEAR } from '../../support/overlay-world/weather.js';
 import type { OverlayWorld } from '../../support/overlay-world.js';
-import type { Deed } from './story.js';
+import type { Deed, Story } from './story.js';
 
 /** As the units of systemd say: a daemon that gave up is started again so much later. */
 const RESTART_AFTER = seconds(5);
@@ -34,12 +34,18 @@ export class Stage {
   #moves = 0;
   #healing = false;
 
-  constructor(private readonly world: OverlayWorld) {}
+  constructor(
+    private readonly world: OverlayWorld,
+    private readonly kind: Story['kind'],
+  ) {}
 
   perform(deed: Deed): void {
     const { world } = this;
     const machine = world.node(deed.who);
     const runs = machine.process !== undefined && machine.awake;
+    // A daemon that starts with a wrong clock has nothing else to tell by how old its leases are.
+    const ends = deed.do === 'crash' || deed.do === 'restart';
+    if (this.kind === 'control' && ((ends && machine.skew !== 0) || (deed.do === 'clock' && !runs))) return;
     switch (deed.do) {
       case 'up':
         this.#ask(machine, () => world.upSoon(deed.who, deed.region === undefined ? {} : { region: deed.region }));
