@@ -63,7 +63,8 @@ export async function runProcess(argv: readonly string[], options: RunOptions = 
     // Whoever fails first is told by the other wait; this one must not become an unhandled rejection.
     closed.catch(() => undefined);
     const [code, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
-    await Promise.race([closed, delay(OUTPUT_GRACE_MS)]);
+    // Timers come before what has arrived: after something that took long here, output is read only in the turn after.
+    await Promise.race([closed, delay(OUTPUT_GRACE_MS).then(() => new Promise((resolve) => setImmediate(resolve)))]);
     return { code: timedOut ? TIMED_OUT : (code ?? SIGNAL_BASE + signalNumber(signal)), ...output };
   } finally {
     clearTimeout(limit);
