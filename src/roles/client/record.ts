@@ -2,6 +2,7 @@ import type { Log } from '../../core/ports/log.js';
 import type { FactStore } from '../../core/ports/store.js';
 import type { TunnelUse } from '../../model/dataplane.js';
 import type { ExitWish } from '../../model/session.js';
+import * as kept from '../common/kept.js';
 import type { HeldSession } from './held-session.js';
 import { isInForce } from './tunnel.js';
 import type { Tunnels } from './tunnels.js';
@@ -18,6 +19,41 @@ const WISH_FACT = 'wish';
 /** What versions with a single tunnel wrote. */
 const SESSION_FACT = 'session';
 
+const WISH = kept.record({
+  region: kept.optional(kept.text),
+  country: kept.optional(kept.text),
+  pool: kept.optional(kept.text),
+  exit: kept.optional(kept.peer),
+  minMbps: kept.optional(kept.count),
+  maxLatency: kept.optional(kept.count),
+  privacy: kept.optional(kept.oneOf('auto', 'private', 'direct')),
+});
+const HELD = kept.record({
+  session: kept.session,
+  generation: kept.count,
+  keys: kept.record({ publicKey: kept.wireGuardKey, privateKey: kept.text }),
+  supervisor: kept.optional(kept.peer),
+  exit: kept.peer,
+  exitKey: kept.wireGuardKey,
+  exitRegion: kept.text,
+  exitCountry: kept.optional(kept.text),
+  path: kept.path,
+  via: kept.list(kept.peer),
+  endpoint: kept.endpoint,
+  relay: kept.optional(kept.record({ endpoint: kept.endpoint, path: kept.path })),
+  keepalive: kept.count,
+  inner: kept.innerAddresses,
+  ipv6: kept.flag,
+  leaseUntil: kept.count,
+  openedAt: kept.count,
+  reasons: kept.list(kept.text),
+  connectedAfter: kept.optional(kept.count),
+  preshared: kept.optional(kept.record({ key: kept.text, since: kept.count })),
+});
+const TUNNELS = kept.list(
+  kept.record({ slot: kept.count, use: kept.oneOf('active', 'standby', 'retiring', 'dead'), held: HELD }),
+);
+
 /** What the client keeps on disk: what its user wished for, and the tunnels it has for it. */
 export class ClientRecord {
   /** Facts that could not be removed: the disk was full. Tried again until they are. */
@@ -29,12 +65,12 @@ export class ClientRecord {
   ) {}
 
   wish(): ExitWish | undefined {
-    return this.facts.get<ExitWish>(WISH_FACT);
+    return kept.keptFact<ExitWish>(this.facts, WISH_FACT, WISH);
   }
 
   tunnels(): readonly RecordedTunnel[] {
-    const single = this.facts.get<HeldSession>(SESSION_FACT);
-    if (single === undefined) return this.facts.get<readonly RecordedTunnel[]>(TUNNELS_FACT) ?? [];
+    const single = kept.keptFact<HeldSession>(this.facts, SESSION_FACT, HELD);
+    if (single === undefined) return kept.keptFact<readonly RecordedTunnel[]>(this.facts, TUNNELS_FACT, TUNNELS) ?? [];
     const { endpoint, path } = single;
     return [{ slot: 0, use: 'active', held: { ...single, relay: path === 'direct' ? undefined : { endpoint, path } } }];
   }

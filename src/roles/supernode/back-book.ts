@@ -5,6 +5,7 @@ import type { Endpoint, Port } from '../../model/address.js';
 import type { RelayNext, SetupExit } from '../../model/command.js';
 import type { PeerId, SessionId } from '../../model/ids.js';
 import { type Instant, plus, seconds } from '../../model/time.js';
+import * as kept from '../common/kept.js';
 import type { Quarantine } from './quarantine.js';
 import type { RelayPorts } from './relay-ports.js';
 
@@ -55,6 +56,30 @@ export interface BackBookDeps {
 }
 
 const FACT = 'back/';
+const SESSION = kept.record({
+  session: kept.session,
+  origin: kept.peer,
+  exit: kept.peer,
+  port: kept.optional(kept.port),
+  asked: kept.count,
+  generation: kept.count,
+  leaseUntil: kept.count,
+  setup: kept.record({ kind: kept.oneOf('setup-exit'), clientKey: kept.wireGuardKey }),
+  next: kept.optional(kept.relayNext),
+  // An older version has not written it.
+  way: kept.optional(
+    kept.either(
+      kept.record({ kind: kept.oneOf('relay'), told: kept.flag }),
+      kept.record({
+        kind: kept.oneOf('direct'),
+        told: kept.flag,
+        client: kept.endpoint,
+        exit: kept.endpoint,
+        settled: kept.flag,
+      }),
+    ),
+  ),
+});
 
 /** The sessions at this supernode's exits, in memory and on disk, with the relay ports they own. */
 export class BackBook {
@@ -68,7 +93,7 @@ export class BackBook {
     const { facts, ports, clock } = this.deps;
     const now = clock.now();
     for (const name of facts.names(FACT)) {
-      const one = facts.get<BackSession>(name);
+      const one = kept.keptFact<BackSession>(facts, name, SESSION);
       if (one === undefined) continue;
       if (one.leaseUntil <= now) {
         if (one.port !== undefined) ports.rest(one.port, plus(now, seconds(120)));

@@ -10,6 +10,7 @@ import type { AddressPlan } from '../../model/messages.js';
 import type { InnerAddresses } from '../../model/offer.js';
 import type { Path, Privacy } from '../../model/role.js';
 import { type Instant, type Millis, minutes } from '../../model/time.js';
+import * as kept from '../common/kept.js';
 import { Quarantine } from './quarantine.js';
 import type { RelayPorts } from './relay-ports.js';
 
@@ -82,6 +83,38 @@ export interface FrontBookDeps {
 }
 
 const FACT = 'front/';
+const SESSION = kept.record({
+  session: kept.session,
+  client: kept.peer,
+  clientKey: kept.wireGuardKey,
+  exit: kept.peer,
+  supernode: kept.peer,
+  path: kept.path,
+  // What an older version has not written: both.
+  privacy: kept.optional(kept.oneOf('auto', 'private', 'direct')),
+  way: kept.optional(
+    kept.either(
+      kept.record({ kind: kept.oneOf('granted', 'returning') }),
+      kept.record({ kind: kept.oneOf('moving'), client: kept.endpoint }),
+      kept.record({
+        kind: kept.oneOf('direct'),
+        client: kept.endpoint,
+        exit: kept.endpoint,
+        streamFrom: kept.address,
+        since: kept.count,
+        settled: kept.flag,
+      }),
+    ),
+  ),
+  inner: kept.innerAddresses,
+  port: kept.optional(kept.port),
+  localIp: kept.optional(kept.address),
+  next: kept.optional(kept.relayNext),
+  generation: kept.count,
+  leaseUntil: kept.count,
+  openedAt: kept.count,
+  established: kept.flag,
+});
 /** Inner addresses rest this long, so that nobody gets the late packets of somebody else's connections. */
 const ADDRESS_REST: Millis = minutes(5);
 
@@ -101,7 +134,7 @@ export class FrontBook {
     const { facts, ports } = this.deps;
     if (plan !== undefined) this.#addresses.usePlan(plan);
     for (const name of facts.names(FACT)) {
-      const one = facts.get<FrontSession>(name);
+      const one = kept.keptFact<FrontSession>(facts, name, SESSION);
       if (one === undefined) continue;
       if (one.port !== undefined) ports.claim(one.port);
       this.#addresses.claim(one.inner.ipv4);

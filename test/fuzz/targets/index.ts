@@ -50,6 +50,7 @@ export const TARGETS: Readonly<Record<string, Listed>> = {
   probe: { share: 6, cost: 200, load: async () => (await import('./probe.js')).probe },
   carriage: { share: 2, cost: 60, load: async () => (await import('./probe.js')).carriage },
   record: { share: 4, cost: 100, load: async () => (await import('./store.js')).record },
+  books: { share: 4, cost: 150, load: async () => (await import('./books.js')).books },
   overlay: { share: 1, cost: 10_000, load: async () => (await import('./overlay.js')).overlay },
   'local-api': { share: 2, cost: 800, load: async () => (await import('./local-api.js')).localApi },
   http: { share: 0.4, cost: 3_000, load: async () => (await import('./local-api.js')).http },
