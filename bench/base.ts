@@ -18,7 +18,7 @@ import { keep, type Row, table } from './lib/report.js';
 import { summarise } from './lib/statistics.js';
 
 const PORT = 17_400;
-const STARTS = 5;
+const STARTS = 3;
 const KNOWN = 5_000;
 const IDLE_SECONDS = 15;
 

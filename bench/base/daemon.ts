@@ -20,7 +20,7 @@ export class BaseDaemon {
 
   static async start(dir: string, port: number): Promise<BaseDaemon> {
     const at = `127.0.0.1:${port}`;
-    const argv = [process.execPath, BINARY, 'base', '--user', 'root', '--state-dir', dir, '--log-level', 'warn'];
+    const argv = [process.execPath, BINARY, 'base', '--user', 'root', '--state-dir', dir];
     const all = [...argv, '--listen', at, '--advertise', at, '--metrics', 'off', '--pool-ipv4', '10.0.0.0/8'];
     const began = performance.now();
     const spawned = new Spawned(all, all);

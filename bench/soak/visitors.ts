@@ -65,7 +65,9 @@ process.exit(0);
 async function visit(visitor: Visitor): Promise<void> {
   open += 1;
   try {
-    counted[await stay(visitor)] += 1;
+    // Another tally may be running by then.
+    const outcome = await stay(visitor);
+    counted[outcome] += 1;
   } catch (thrown) {
     const why = whyOf(thrown);
     counted.failures[why] = (counted.failures[why] ?? 0) + 1;
