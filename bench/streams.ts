@@ -45,7 +45,6 @@ try {
   const wanted = { count: largest + sizes.length, exits: EXITS, region: REGION, now: instantOf(Date.now()) };
   const { keys, members } = signMembers(base.stateDir, supernode.node.stateDir, wanted, crypto);
   const measured: OneSize[] = [];
-  let storm: Storm | undefined;
   for (const [i, streams] of sizes.entries()) {
     if (i > 0) {
       await supernode.node.stop();
@@ -60,26 +59,32 @@ try {
     const outsider = crypto.identityFromSeed(Buffer.from(members[largest + i]?.seed ?? '', 'base64')).id;
     try {
       measured.push(await measureSize(supernode, base, generators, outsider, tell));
+      report(measured, undefined);
       if (streams === largest) {
         const stay = new Generators(
           generators.all.slice(0, Math.max(1, Math.round((STORM * generators.all.length) / streams))),
         );
         for (const one of generators.all) if (!stay.all.includes(one)) await one.end();
         tell(`the supernode is killed; ${stay.streams} have to come back`);
-        storm = await measureStorm(supernode, stay);
+        report(measured, await measureStorm(supernode, stay));
       }
     } finally {
       await Promise.all(generators.all.map((one) => one.end()));
     }
   }
+} finally {
+  await lab.close();
+}
+
+/** Keeps and prints what there is. */
+function report(measured: readonly OneSize[], storm: Storm | undefined): void {
   const result: Result<{ sizes: readonly OneSize[]; storm: Storm | undefined }> = {
     name: 'streams',
     command: 'make bench-streams',
     configuration: {
       sizes,
       supernode: `vpnd supernode --dataplane memory, NODE_OPTIONS=${[...NODE_FLAGS, ...extra].join(' ')}`,
-      stream:
-        'TLS 1.3 on a TCP connection of its own, authenticated member, ping every 10 s from either side, HTTP/2 ping every 20 s from either side',
+      stream: 'TLS 1.3 on a TCP connection of its own, authenticated member, ping every 10 s, HTTP/2 ping every 20 s',
       generators: 'processes of bench/load/streams.ts, reconnecting by the decisions of the daemon',
       setUpAtOnceByEach: AT_ONCE,
     },
@@ -90,6 +95,4 @@ try {
   const file = keep(result, machine);
   console.log(`\nWhat streams cost one supernode\n\n${table(sizeHead(measured), rows(measured, storm))}`);
   console.log(`${targetTable(result.targets)}\n  ${file}\n`);
-} finally {
-  await lab.close();
 }

@@ -3,7 +3,7 @@ import { monotonicMs } from '../load/crowd.js';
 import type { Generators } from './size.js';
 import type { MeasuredSupernode } from './supernode.js';
 
-const LIMIT_MS = 180_000;
+const LIMIT_MS = 90_000;
 const LOOK_MS = 250;
 const STAY_MS = 10_000;
 

@@ -30,7 +30,7 @@ function guarded(more: Partial<ConstructorParameters<typeof ConnectionGuard>[1]>
         wire.isCut = true;
       },
     };
-    const watched = guard.enter(ip as IpAddress, wire);
+    const watched = guard.allows(ip as IpAddress) ? guard.watch(ip as IpAddress, wire) : undefined;
     return { wire, watched: watched as Watched, isIn: watched !== undefined };
   };
   const pass = async (time: number) => {

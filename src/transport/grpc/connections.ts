@@ -36,14 +36,14 @@ export class Connections {
     this.#guard = guard;
   }
 
-  /** False for a socket that is gone already, that the guard refuses, or whose remote address and port another has. */
+  /** False for a socket that is gone already, or whose remote address and port another has. */
   add(socket: Socket, keyHash: Bytes): boolean {
     const key = `${socket.remoteAddress}:${socket.remotePort}`;
     const ip = parseIp(socket.remoteAddress ?? '');
     const port = parsePort(socket.remotePort ?? 0);
     // Two connections from one port are possible over two addresses of ours; nobody needs it, and calls would mix.
     if (!ip.ok || !port.ok || this.#open.has(key)) return false;
-    const guarded = this.#guard.enter(ip.value, {
+    const guarded = this.#guard.watch(ip.value, {
       get bytesRead() {
         return socket.bytesRead;
       },
@@ -58,7 +58,6 @@ export class Connections {
           socket.destroy();
         }),
     });
-    if (guarded === undefined) return false;
     const remote = { ip: ip.value, port: port.value };
     const connection: Connection = { socket, remote, keyHash, guarded, stop: undefined, ping: undefined };
     this.#open.set(key, connection);

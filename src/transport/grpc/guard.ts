@@ -112,14 +112,16 @@ export class ConnectionGuard {
     return this.#strangers.size;
   }
 
-  /** A new connection, before its first byte; undefined, and counted, when it is refused. */
-  enter(ip: IpAddress, wire: Wire): Watched | undefined {
-    const address = limitKey(ip);
-    if (!this.#rate.allow(address)) {
-      this.deps.refused.inc({ reason: 'address-rate' });
-      return undefined;
-    }
-    const watched = new Watched(this, address, wire);
+  /** Whether another connection may come from there; a no is counted as refused. */
+  allows(ip: IpAddress): boolean {
+    const allowed = this.#rate.allow(limitKey(ip));
+    if (!allowed) this.deps.refused.inc({ reason: 'address-rate' });
+    return allowed;
+  }
+
+  /** A connection that is let in, before its first byte. */
+  watch(ip: IpAddress, wire: Wire): Watched {
+    const watched = new Watched(this, limitKey(ip), wire);
     this.becameStranger(watched);
     return watched;
   }
@@ -149,8 +151,11 @@ export class ConnectionGuard {
   }
 
   #lookAt(one: Watched, now: Millis): void {
-    if (one.noisy(now)) this.cut(one, 'noise');
-    else if (!this.#isLate && this.deps.keepalive !== undefined && one.dead(now, this.deps.keepalive)) one.wire.cut();
+    // Asked once: with thousands of them, that is where the time goes.
+    const { bytesRead } = one.wire;
+    const { keepalive } = this.deps;
+    if (one.noisy(now, bytesRead)) this.cut(one, 'noise');
+    else if (!this.#isLate && keepalive !== undefined && one.dead(now, bytesRead, keepalive)) one.wire.cut();
   }
 
   cut(one: Watched, reason: Refused): void {
@@ -272,9 +277,9 @@ export class Watched {
   }
 
   /** Whether too much came that brought no message. */
-  noisy(now: Millis): boolean {
+  noisy(now: Millis, bytesRead: number): boolean {
     const { perSecond, burst } = this.#guard.limits.noise;
-    const noise = this.wire.bytesRead - this.#heard - this.wire.bytesWritten / WRITTEN_PER_READ;
+    const noise = bytesRead - this.#heard - this.wire.bytesWritten / WRITTEN_PER_READ;
     const drained = (perSecond * (now - this.#looked)) / 1_000;
     // Never below nothing: hours of good behaviour buy no flood.
     this.#level = Math.max(0, this.#level - drained + noise - this.#noise);
@@ -284,8 +289,7 @@ export class Watched {
   }
 
   /** Whether nothing came for longer than a ping needs to be answered. Asks when it was quiet for long. */
-  dead(now: Millis, { every, patience }: Keepalive): boolean {
-    const { bytesRead } = this.wire;
+  dead(now: Millis, bytesRead: number, { every, patience }: Keepalive): boolean {
     if (bytesRead !== this.#read) {
       this.#read = bytesRead;
       this.#readAt = now;

@@ -1,4 +1,4 @@
-import { createServer, type Server as TcpServer } from 'node:net';
+import { createServer, type Socket, type Server as TcpServer } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import type { DescService } from '@bufbuild/protobuf';
 import type { ServiceDefinition, sendUnaryData, UntypedServiceImplementation } from '@grpc/grpc-js';
@@ -8,6 +8,7 @@ import type { Log } from '../../core/ports/log.js';
 import type { Counter } from '../../core/ports/metrics.js';
 import { caOf, type ServeOptions, type Server, type UnaryContext } from '../../core/ports/network.js';
 import type { Random } from '../../core/ports/random.js';
+import { limitKey } from '../../core/rate-limit.js';
 import { Base } from '../../gen/vpnd/v1/base_pb.js';
 import { Control } from '../../gen/vpnd/v1/control_pb.js';
 import { Supernode } from '../../gen/vpnd/v1/supernode_pb.js';
@@ -17,6 +18,7 @@ import type { Bytes } from '../../model/bytes.js';
 import { toVpndError, VpndError } from '../../model/errors.js';
 import type { PeerId } from '../../model/ids.js';
 import type { UnaryCalls, UnaryName } from '../../model/messages.js';
+import { seconds } from '../../model/time.js';
 import { CHALLENGE_BYTES } from '../codec/limits.js';
 import { UNARY } from '../codec/unary.js';
 import { type Carrier, FramedStream } from '../framed-stream.js';
@@ -29,6 +31,7 @@ import { CHALLENGE_KEY, CLOSING_GRACE, ENDING_GRACE, type Keepalive, SERVER_OPTI
 import { RenewableCredentials } from './server-credentials.js';
 import { watchSessions } from './sessions.js';
 import { addTooling } from './tooling.js';
+import { WaitingRoom, type WaitingRoomLimits } from './waiting-room.js';
 
 export interface ServerDeps {
   readonly log: Log;
@@ -50,6 +53,13 @@ export async function startServer(options: ServeOptions, deps: ServerDeps): Prom
 
 const CONTROL_PATH = `/${Control.typeName}/${Control.method.persistentControlStream.name}`;
 
+/**
+ * Eight handshakes begun are some 5 ms, after which whatever else has arrived gets its turn. At 500 a second the room is
+ * empty again before a dialler gives up (`DIAL_LIMIT`).
+ */
+const WAITING_ROOM: WaitingRoomLimits = { all: 4_096, perSender: 64, perTurn: 8, patience: seconds(10) };
+/** Waiting for the process to accept them: more than a restart brings within one turn. */
+const BACKLOG = 4_096;
 /** Of one core. */
 const BUSY = 0.5;
 
@@ -64,6 +74,7 @@ class Serving implements Server {
   readonly #connections: Connections;
   readonly #streams = new Set<FramedStream>();
   readonly #grpc: GrpcServer;
+  readonly #waiting: WaitingRoom<Socket>;
   readonly #tcp: TcpServer;
   #keyHash: Bytes;
   #looking: NodeJS.Timeout | undefined;
@@ -88,10 +99,25 @@ class Serving implements Server {
       path: CONTROL_PATH,
       accept: (stream, connection) => this.#accept(new ControlCall(stream), connection),
     });
-    this.#tcp = createServer({ noDelay: true }, (socket) => {
+    this.#waiting = new WaitingRoom(WAITING_ROOM, {
+      clock: deps.clock,
+      letIn: (socket) => {
+        const isIn = this.#closing === undefined && this.#connections.add(socket, this.#keyHash);
+        if (isIn) injector.injectConnection(socket);
+        else socket.destroy();
+      },
+      turnAway: (socket) => {
+        if (this.#closing === undefined) deps.refused.inc({ reason: 'crowded' });
+        socket.destroy();
+      },
+      later: setImmediate,
+    });
+    // What comes early waits in the kernel.
+    this.#tcp = createServer({ noDelay: true, pauseOnConnect: true }, (socket) => {
       socket.on('error', () => {});
-      if (this.#closing === undefined && this.#connections.add(socket, this.#keyHash))
-        injector.injectConnection(socket);
+      const ip = parseIp(socket.remoteAddress ?? '');
+      if (this.#closing === undefined && ip.ok && this.#guard.allows(ip.value))
+        this.#waiting.enter(limitKey(ip.value), socket);
       else socket.destroy();
     });
     this.#tcp.maxConnections = deps.maxConnections;
@@ -134,6 +160,7 @@ class Serving implements Server {
     const freed = new Promise<void>((resolve) => this.#tcp.close(() => resolve()));
     for (const stream of [...this.#streams])
       stream.end(new VpndError('closed', 'the server is shutting down', { retryable: true }));
+    this.#waiting.close();
     this.#drain();
     const cut = setTimeout(() => this.#connections.destroyAll(), CLOSING_GRACE);
     await this.#connections.whenEmpty();
@@ -304,7 +331,7 @@ function streamOn(
 export function listen(server: TcpServer, at: HostPort): Promise<Endpoint> {
   return new Promise((resolve, reject) => {
     server.once('error', (error) => reject(listenError(error, at)));
-    server.listen({ host: at.host, port: at.port }, () => {
+    server.listen({ host: at.host, port: at.port, backlog: BACKLOG }, () => {
       server.removeAllListeners('error');
       const bound = server.address();
       const ip = typeof bound === 'object' && bound !== null ? parseIp(bound.address) : undefined;
