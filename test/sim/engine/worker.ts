@@ -17,8 +17,8 @@ export interface Result {
   readonly failed: { readonly invariant: string; readonly report: string } | undefined;
 }
 
-process.on('message', (order: Order) => {
-  serve(order).then(
+process.on('message', (order: unknown) => {
+  serve(order as Order).then(
     (result) => process.send?.(result),
     (thrown: unknown) => {
       throw thrown;
