@@ -32,6 +32,8 @@ export class FrontMoves {
     private readonly deps: FrontDeps,
     private readonly book: FrontBook,
     private readonly relay: FrontRelay,
+    /** Its client does not hold a session any more, and could not say so. */
+    private readonly gone: (one: FrontSession) => void,
   ) {}
 
   /** The exit first, then the client. `worth` says whether it is worth trying from the client's address. */
@@ -86,8 +88,11 @@ export class FrontMoves {
       const lease = this.relay.leaseOf(one);
       await this.relay.order(one, peer, lease);
       const restored = one.next === undefined ? await this.#anew(one, peer) : await this.#farRelay(one, peer);
-      await this.#tellClient(restored, hopOf(restored) as Endpoint, restored.path).catch(toleratingOldOnes);
+      const told = this.#tellClient(restored, hopOf(restored) as Endpoint, restored.path);
+      const isHeld = await told.then(() => true, holdsIt);
       this.book.note({ ...(this.book.get(session) ?? restored), way: GRANTED });
+      // One that is not up yet may be on its way to the client still.
+      if (!isHeld && restored.established) this.gone(restored);
       return true;
     } catch (thrown) {
       const { code, message } = toVpndError(thrown);
@@ -172,7 +177,9 @@ export class FrontMoves {
   }
 }
 
-/** A client that knows no RELAY_UPDATE has never left its relay; one that has not got the session will not miss it. */
-function toleratingOldOnes(thrown: unknown): void {
-  if (!['not-supported', 'no-session'].includes(toVpndError(thrown).code)) throw thrown;
+/** A client that knows no RELAY_UPDATE has never left its relay; false where it has not got the session. */
+function holdsIt(thrown: unknown): boolean {
+  const { code } = toVpndError(thrown);
+  if (code !== 'not-supported' && code !== 'no-session') throw thrown;
+  return code === 'not-supported';
 }

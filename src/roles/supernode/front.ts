@@ -97,7 +97,9 @@ export class FrontSessions {
     this.#paths = new PathKeeper(
       { ...deps, inTurn: (session, task) => this.#queue.run(session, task) },
       this.#book,
-      new FrontMoves(deps, this.#book, this.#relay),
+      new FrontMoves(deps, this.#book, this.#relay, ({ session, client }) => {
+        void this.#close(session, client, 'the client no longer holds it');
+      }),
     );
   }
 
