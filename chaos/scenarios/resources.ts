@@ -1,4 +1,5 @@
 import { emptyDisk, fillDisk, smallDisk } from '../faults/disks.js';
+import { limit } from '../faults/limits.js';
 import { hogs } from '../faults/machines.js';
 import { COMMON } from '../harness/places.js';
 import type { Scenario } from '../harness/scenario.js';
@@ -89,13 +90,13 @@ export const RESOURCES: readonly Scenario[] = [
       const stranger = s.fleet.web.host;
       const flood = stranger.spawn([process.execPath, '-e', STRANGERS, node.host.ipv4 ?? '', '443', '300']);
       await s.happens(`supernode ${supernode} may open few files, 300 strangers connect`, async () => {
-        await node.host.exec(['prlimit', '--pid', String(node.pid), '--nofile=96:96']);
+        await limit(node, '--nofile=96:');
         await flood.waitForLine(/connected|refused/);
       });
       await s.passes(15);
       await s.mended('the strangers leave', async () => {
         await flood.stop();
-        await node.host.exec(['prlimit', '--pid', String(node.pid), '--nofile=4096:4096']);
+        await limit(node, '--nofile=4096:');
       });
       await s.connected('c2', { alone: true });
       await s.settles();
@@ -127,7 +128,7 @@ export const RESOURCES: readonly Scenario[] = [
       const until = s.losesNothing('c1', 'its path never broke');
       await s.happens(`supernode ${supernode} gets no more memory`, async () => {
         const node = s.node(supernode);
-        await node.host.exec(['prlimit', '--pid', String(node.pid), '--data=1:1', '--as=1:1']);
+        await limit(node, '--data=1:', '--as=1:');
         await s.passes(10);
         // Whatever it did with that, it is started anew, as systemd would.
         await node.crash().catch(() => undefined);
