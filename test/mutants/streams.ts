@@ -166,7 +166,13 @@ export const STREAMS: readonly Mutant[] = [
     name: '21-connections-without-end',
     class: 21,
     mistake: 'a sender may make as many connections as it likes, each with a TLS handshake',
-    edits: [{ file: GUARD, find: 'if (!this.#rate.allow(address)) {', put: 'if (address.length === 0) {' }],
+    edits: [
+      {
+        file: GUARD,
+        find: 'const allowed = this.#rate.allow(limitKey(ip));',
+        put: 'const allowed = limitKey(ip) !== "";',
+      },
+    ],
     caughtBy: {
       file: GUARD_TEST,
       test: ['row 21: one sender gets so many connections and no more, before TLS; an IPv6 /64 is one sender'],
