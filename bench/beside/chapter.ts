@@ -3,7 +3,10 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { replaceSection } from '../lib/chapter.js';
 import { type Bar, barChart } from '../lib/plot.js';
 import { resultFile } from '../lib/report.js';
+import { recoveryChapter } from './recovery/chapter.js';
 import { relayChapter } from './relay/chapter.js';
+import { streamsChapter } from './streams/chapter.js';
+import { tunnelChapter } from './tunnel/chapter.js';
 
 const PAGE = resolve('docs/performance.md');
 
@@ -34,7 +37,12 @@ export interface Kept<Summary> {
 
 /** Writes the generated part of docs/performance.md, and the plots, from what is kept. Answers with the file. */
 export function writeChapter(): string {
-  const parts = [section('beside-relay', relayChapter)];
+  const parts = [
+    section('beside-relay', relayChapter),
+    section('beside-tunnel', tunnelChapter),
+    section('beside-streams', streamsChapter),
+    section('beside-recovery', recoveryChapter),
+  ];
   replaceSection(PAGE, 'beside', parts.filter((text) => text !== '').join('\n\n'));
   return PAGE;
 }

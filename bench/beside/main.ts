@@ -7,13 +7,21 @@ import { describeMachine } from '../lib/machine.js';
 import { keep, type Result, targetTable } from '../lib/report.js';
 import { writeChapter } from './chapter.js';
 import { debianVersions } from './debian.js';
+import { benchRecoveryBeside } from './recovery/measure.js';
 import { benchRelay } from './relay/measure.js';
+import { benchStreamsBeside } from './streams/measure.js';
+import { benchTunnel } from './tunnel/measure.js';
 
 const COMMAND = 'make bench';
 const RUNS = 5;
 
 type Part = (command: string, runs: number, tell: (line: string) => void) => Promise<Result>;
-const PARTS: Readonly<Record<string, Part>> = { relay: benchRelay };
+const PARTS: Readonly<Record<string, Part>> = {
+  relay: benchRelay,
+  tunnel: benchTunnel,
+  streams: benchStreamsBeside,
+  recovery: benchRecoveryBeside,
+};
 
 const wanted = process.env.PART ?? '';
 const runs = Number(process.env.RUNS || RUNS);
