@@ -1,3 +1,3 @@
 import { seeds } from './engine/seeds.js';
 
-seeds(1, 50);
+seeds(1, 25);

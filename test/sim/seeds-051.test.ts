@@ -1,3 +1,3 @@
 import { seeds } from './engine/seeds.js';
 
-seeds(51, 100);
+seeds(51, 75);

@@ -1,3 +1,3 @@
 import { seeds } from './engine/seeds.js';
 
-seeds(101, 150);
+seeds(101, 125);

@@ -1,3 +1,3 @@
 import { seeds } from './engine/seeds.js';
 
-seeds(151, 200);
+seeds(151, 175);

@@ -1,0 +1,3 @@
+import { seeds } from './engine/seeds.js';
+
+seeds(76, 100);
