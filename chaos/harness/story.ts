@@ -38,6 +38,8 @@ const UP_LIMIT_MS = 60_000;
 const LOOK_EVERY_MS = 250;
 /** Everything converges within this once faults have stopped; traffic flows again within this in any case. */
 export const CONVERGENCE_SECONDS = 60;
+/** A standby that is there takes over in a second or two: what takes longer than this was something else. */
+export const FAILOVER_SECONDS = 20;
 /** Kernels agree: what nobody can be told of any more has its lease to run out, and then the next look at it. */
 export const AGREEMENT_SECONDS = 120;
 

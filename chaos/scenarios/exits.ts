@@ -1,6 +1,7 @@
 import { killProgram } from '../faults/machines.js';
 import { COMMON } from '../harness/places.js';
 import type { Scenario } from '../harness/scenario.js';
+import { FAILOVER_SECONDS } from '../harness/story.js';
 import { freezeDaemon, freezeMachine, killMachine, thawDaemon, thawMachine } from '../overlay/index.js';
 
 export const EXITS: readonly Scenario[] = [
@@ -12,7 +13,7 @@ export const EXITS: readonly Scenario[] = [
     async story(s) {
       const { exit, standby } = await s.connected();
       await s.happens(`exit ${exit} is killed, daemon and tunnels`, () => killMachine(s.node(exit)));
-      await s.carries('c1', [standby]);
+      await s.carries('c1', [standby], FAILOVER_SECONDS);
       await s.mended(`exit ${exit} starts again`, () => s.node(exit).start());
       await s.settles();
     },
@@ -25,7 +26,7 @@ export const EXITS: readonly Scenario[] = [
     async story(s) {
       const { exit, standby } = await s.connected();
       await s.happens(`everything on exit ${exit} stands still`, () => freezeMachine(s.node(exit)));
-      await s.carries('c1', [standby]);
+      await s.carries('c1', [standby], FAILOVER_SECONDS);
       await s.mended(`exit ${exit} goes on`, () => thawMachine(s.node(exit)));
       await s.settles();
       await s.carries('c1', [standby]);
@@ -38,7 +39,7 @@ export const EXITS: readonly Scenario[] = [
     async story(s) {
       const { exit, standby } = await s.connected();
       await s.happens(`exit ${exit} loses its cable`, () => s.node(exit).host.unplug());
-      await s.carries('c1', [standby]);
+      await s.carries('c1', [standby], FAILOVER_SECONDS);
       await s.mended(`exit ${exit} is plugged in again`, () => s.node(exit).host.replug());
       await s.settles();
     },
@@ -69,7 +70,7 @@ export const EXITS: readonly Scenario[] = [
         // Where WireGuard is the kernel's, there is none to kill: the device goes instead.
         if (killed === 0) await s.node(exit).host.ip('link del wg-exit');
       });
-      await s.carries();
+      await s.carries('c1', [], FAILOVER_SECONDS);
       await s.settles();
     },
   },
@@ -139,7 +140,7 @@ export const EXITS: readonly Scenario[] = [
       const { exit, standby } = await s.connected();
       for (let time = 1; time <= 3; time++) {
         await s.happens(`exit ${exit} is killed`, () => killMachine(s.node(exit)));
-        await s.carries('c1', [standby]);
+        await s.carries('c1', [standby], FAILOVER_SECONDS);
         await s.mended(`exit ${exit} starts again`, () => s.node(exit).start());
         await s.carries('c1', [standby]);
       }

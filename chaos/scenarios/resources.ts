@@ -3,6 +3,7 @@ import { limit } from '../faults/limits.js';
 import { hogs } from '../faults/machines.js';
 import { COMMON } from '../harness/places.js';
 import type { Scenario } from '../harness/scenario.js';
+import { FAILOVER_SECONDS } from '../harness/story.js';
 
 const REQUEST_LIMIT_MS = 60_000;
 const withAnotherClient = { ...COMMON, clients: [...COMMON.clients, { name: 'c2', region: 'eu' }] };
@@ -71,7 +72,7 @@ export const RESOURCES: readonly Scenario[] = [
       const { exit, standby } = await s.connected();
       await s.happens('the client’s disk is full', () => fillDisk(s.node('c1')));
       await s.happens(`exit ${exit} loses its cable`, () => s.node(exit).host.unplug());
-      await s.carries('c1', [standby]);
+      await s.carries('c1', [standby], FAILOVER_SECONDS);
       await s.mended('there is room again', () => emptyDisk(s.node('c1')));
       await s.mended(`exit ${exit} is plugged in again`, () => s.node(exit).host.replug());
       await s.settles();

@@ -1,6 +1,7 @@
 import { clockOff, HOUR_MS } from '../faults/clock.js';
 import { COMMON, LEASE_SECONDS, WIDE } from '../harness/places.js';
 import type { Scenario } from '../harness/scenario.js';
+import { FAILOVER_SECONDS } from '../harness/story.js';
 import { freezeDaemon, killMachine, thawDaemon } from '../overlay/index.js';
 
 const REQUEST_LIMIT_MS = 90_000;
@@ -66,7 +67,7 @@ export const SUPERNODES: readonly Scenario[] = [
     async story(s) {
       const { supernode } = await s.connected('c1', { privacy: 'private' });
       await s.happens(`supernode ${supernode} loses its cable`, () => s.node(supernode).host.unplug());
-      await s.carries();
+      await s.carries('c1', [], FAILOVER_SECONDS);
       await s.mended(`supernode ${supernode} is plugged in again`, () => s.node(supernode).host.replug());
       await s.settles();
     },
@@ -103,7 +104,7 @@ export const SUPERNODES: readonly Scenario[] = [
         await s.node(its).host.nft('flush ruleset\n');
         await s.node(its).host.nft(FOREIGN_AGAIN);
       });
-      await s.carries();
+      await s.carries('c1', [], FAILOVER_SECONDS);
       await s.mended(`supernode ${its} boots`, async () => {
         await s.node(its).host.replug();
         await s.node(its).start();
@@ -181,7 +182,7 @@ export const SUPERNODES: readonly Scenario[] = [
       await s.happens(`supernode ${supernode} is cut off for longer than a lease`, () =>
         s.node(supernode).host.unplug(),
       );
-      await s.carries();
+      await s.carries('c1', [], FAILOVER_SECONDS);
       await s.passes(LEASE_SECONDS + 15);
       await s.mended(`supernode ${supernode} is plugged in again`, () => s.node(supernode).host.replug());
       await s.settles();
