@@ -223,7 +223,12 @@ export const loginPage: Target = {
   mostBytes: 12 * 1024,
   open: async () => {
     let said: Uint8Array = new Uint8Array();
-    const server = createServer((socket) => socket.on('error', () => {}).resume().end(said));
+    const server = createServer((socket) =>
+      socket
+        .on('error', () => {})
+        .resume()
+        .end(said),
+    );
     const port = await listen(server);
     const ip = '127.0.0.1' as IpAddress;
     return {
