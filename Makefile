@@ -57,6 +57,9 @@ bench-recovery: setup ## what sessions survive, and for how long traffic stands 
 mutants: setup ## make known mistakes on purpose and see the tests notice; needs root; MUTANT=05 for some
 	@node --enable-source-maps dist/test/mutants/run.js
 
+bench-base: setup ## base with a directory of SUPERNODES=1000 and PEERS=1000000: rates, memory, start, what operators ask
+	@node --enable-source-maps dist/bench/base.js
+
 soak: setup ## sessions that come and go for hours with faults mixed in, and whether anything grows; HOURS=2 RATE=10; needs root
 	@node --enable-source-maps dist/bench/soak.js
 

@@ -63,7 +63,7 @@ export class SupernodeStream {
   readonly #raw: RawStream;
   readonly #pongs = new Map<number, () => void>();
   #pings = 0;
-  /** Bytes that base has sent, and the news among it. */
+  /** Bytes of its welcome and of news, heartbeats not among them; and how often the news was the directory. */
   bytes = 0;
   directories = 0;
   ended = false;
@@ -115,7 +115,7 @@ export class SupernodeStream {
     return new Promise((resolve, reject) => {
       this.#raw.stream.listen({
         message: (message, bytes) => {
-          this.bytes += bytes;
+          if (message.kind === 'auth-response' || message.kind === 'event') this.bytes += bytes;
           if (message.kind === 'auth-response') resolve();
           else this.#message(message, bytes);
         },

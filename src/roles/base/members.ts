@@ -16,7 +16,7 @@ import type { RolePorts } from '../ports.js';
 import type { BaseRevocations, Outcome } from './revocations.js';
 
 /** Members in one answer: some hundred kilobytes, and tens of milliseconds in which nobody else is served. */
-const PART = 5_000;
+const PART = 2_000;
 const LONGEST_REASON = 200;
 /** Two nodes of an overlay of thousands rarely begin alike for so long. */
 const SHORTEST_BEGINNING = 4;

@@ -26,6 +26,7 @@ import type { ForwardingPorts, RunningRole } from '../ports.js';
 import { BackSessions, RelayPorts } from './back.js';
 import { callsOf } from './calls.js';
 import { Carrier, withoutCarried } from './carrier.js';
+import { whatPeersGoBy } from './directory-news.js';
 import { Drain } from './drain.js';
 import { ExitBook } from './exits.js';
 import { FrontSessions } from './front.js';
@@ -68,6 +69,8 @@ export async function startSupernode(
   const retention = new Retention(config, { store, history, clock, log });
   const ipv6 = (await dataplane.uplinks()).ipv6;
   let plan = store.facts.get<AddressPlan>(PLAN_FACT);
+  /** What peers were told last of the directory. */
+  let toldPeers = '';
 
   const member = await joinOverlay(
     'supernode',
@@ -438,7 +441,11 @@ export async function startSupernode(
   }
 
   function tellDirectory(): void {
-    const news = { kind: 'directory', supernodes: directory() } as const;
+    const supernodes = directory();
+    const goneBy = whatPeersGoBy(supernodes);
+    if (goneBy === toldPeers) return;
+    toldPeers = goneBy;
+    const news = { kind: 'directory', supernodes } as const;
     streams.broadcast('exit', news);
     streams.broadcast('client', news);
   }
