@@ -71,7 +71,7 @@ function totals({ record, tookMs }: Outcome) {
     hours,
     sessions: {
       opened,
-      closed: count((one) => one.closed),
+      closed: count((one) => one.closeMs.length),
       vanished: count((one) => one.vanished),
       perSecond: opened / (hours * 3600),
     },
