@@ -141,6 +141,13 @@ tap.test('a decompression bomb and swollen metadata are cut off', async (t) => {
   await accepted.ended;
   t.same(accepted.messages, []);
 
+  const plain = rawStream(foreignClient(t, s.server.address));
+  const large = new Ear((await s.door.next()).stream);
+  plain.call.write(Buffer.alloc(300_000));
+  t.equal((await plain.status).code, 8, 'RESOURCE_EXHAUSTED');
+  await large.ended;
+  t.same(large.messages, []);
+
   const metadata = new Metadata();
   metadata.set('x-swollen', 'x'.repeat(20_000));
   const refused = await new Promise<{ code: number } | null>((resolve) =>

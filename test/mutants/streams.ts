@@ -367,9 +367,9 @@ export const STREAMS: readonly Mutant[] = [
     mistake: 'how large a message may be is looked at when it is whole, if at all',
     edits: [
       {
-        file: 'src/transport/grpc/options.ts',
-        find: "'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,",
-        put: "'grpc.max_receive_message_length': -1,",
+        file: 'src/transport/grpc/control-call.ts',
+        find: 'if (length > MAX_MESSAGE_BYTES) {',
+        put: 'if (length > 2 ** 32) {',
       },
     ],
     caughtBy: { file: GRPC, test: ['a decompression bomb and swollen metadata are cut off'] },
