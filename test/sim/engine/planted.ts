@@ -35,18 +35,6 @@ export const PLANTED: readonly Planted[] = [
     breaks: ['1', '2', '6'],
   },
   {
-    name: 'disconnect-keeps-peer',
-    mistake: 'DISCONNECT is answered, and the session stays',
-    edits: [
-      {
-        file: 'src/core/ledger.ts',
-        find: "if (put.kind === 'disconnect') return [];",
-        put: "if (put.kind === 'disconnect') return before;",
-      },
-    ],
-    breaks: ['1', '2', '3', '4', '6'],
-  },
-  {
     name: 'port-does-not-rest',
     mistake: 'a relay port is given away as soon as it is free',
     edits: [
