@@ -2,7 +2,7 @@
  * `make bench-base SUPERNODES=1000 PEERS=1000000`: base with a directory of that size, as the real daemon over its real
  * database, asked over TLS. Prints tables and keeps everything in bench/results/base.json.
  *
- * REVOKED=<nodes> (10000), REGIONS=<number> (20), SECONDS=<of each rate> (5).
+ * REVOKED=<nodes> (10000), AUDIT_EVERY=<enrolments> (10), REGIONS=<number> (20), SECONDS=<of each rate> (5).
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -28,6 +28,7 @@ const size = {
   peers: setting('PEERS', 1_000_000),
   regions: setting('REGIONS', 20),
   revoked: setting('REVOKED', 10_000),
+  auditEvery: setting('AUDIT_EVERY', 10),
   known: KNOWN,
 };
 const floodSeconds = setting('SECONDS', 5);

@@ -79,8 +79,12 @@ export function directoryStore(db: Database, guard: Guard): DirectoryStore {
     ON CONFLICT (peer) DO UPDATE SET roles = excluded.roles, region = excluded.region, pool = excluded.pool,
       token_id = excluded.token_id, enrolled_at = excluded.enrolled_at, revoked_at = excluded.revoked_at`);
   const member = db.prepare<[string], MemberRow>('SELECT * FROM member WHERE peer = ?');
-  const members = db.prepare<[string, string, string, number], MemberRow>(
-    'SELECT * FROM member WHERE peer > ? AND peer >= ? AND peer < ? ORDER BY peer LIMIT ?',
+  // One lower bound each: of two, SQLite enters the index by the first, and reads from there on.
+  const membersBeyond = db.prepare<[string, string, number], MemberRow>(
+    'SELECT * FROM member WHERE peer > ? AND peer < ? ORDER BY peer LIMIT ?',
+  );
+  const membersFrom = db.prepare<[string, string, number], MemberRow>(
+    'SELECT * FROM member WHERE peer >= ? AND peer < ? ORDER BY peer LIMIT ?',
   );
   const revokedRow = db.prepare<[string], RevocationRow>('SELECT * FROM revocation WHERE peer = ?');
   const revokedRows = db.prepare<[], RevocationRow>('SELECT * FROM revocation');
@@ -171,7 +175,11 @@ export function directoryStore(db: Database, guard: Guard): DirectoryStore {
         return row === undefined ? undefined : memberOf(row);
       }),
     members: async ({ after = '', beginning = '', limit }) =>
-      guard(() => members.all(after, beginning, beginning + BEYOND_IDS, limit).map(memberOf)),
+      guard(() => {
+        const end = beginning + BEYOND_IDS;
+        const rows = after > beginning ? membersBeyond.all(after, end, limit) : membersFrom.all(beginning, end, limit);
+        return rows.map(memberOf);
+      }),
     revocations: async () =>
       guard(() => {
         const { epoch, changed_at: changedAt } = list.get() ?? { epoch: 0, changed_at: 0 };
