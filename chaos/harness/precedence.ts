@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setPriority } from 'node:os';
 
 /**
@@ -10,7 +10,7 @@ export function wireGuardFirst(): () => void {
   const known = new Set<number>();
   const look = () => {
     for (const pid of numbersIn('/proc')) {
-      if (!known.has(pid) && nameOf(pid) === 'wireguard-go') known.add(pid);
+      if (!known.has(pid) && nameOf(pid) === 'wireguard-go' && isInLab(pid)) known.add(pid);
       else if (!known.has(pid)) continue;
       // Priorities are the threads' own; new ones have that of whoever starts them.
       for (const thread of numbersIn(`/proc/${pid}/task`)) prefer(thread);
@@ -30,6 +30,15 @@ function prefer(thread: number): void {
     setPriority(thread, FIRST);
   } catch {
     // It has ended meanwhile.
+  }
+}
+
+/** Somebody's own WireGuard on this machine is none of our business. */
+function isInLab(pid: number): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/net`) !== readlinkSync('/proc/self/ns/net');
+  } catch {
+    return false;
   }
 }
 
