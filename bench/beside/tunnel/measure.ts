@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { cpuTime } from '../../lib/process-cost.js';
 import type { Result } from '../../lib/report.js';
 import { type Spread, spreadOf } from '../spread.js';
@@ -26,7 +27,7 @@ export interface TunnelSummary {
   readonly rows: readonly TunnelRow[];
 }
 
-const SECONDS = 3;
+const SECONDS = 2;
 const PORT = '5201';
 
 /** One TCP connection from the web server to the client, through each system in turn. */
@@ -39,7 +40,6 @@ export async function benchTunnel(
   const samples = new Map<string, (Sample | undefined)[]>();
   const failures = new Map<string, string[]>();
   try {
-    bed.web.spawn(['iperf3', '-s', '-p', PORT]);
     for (let round = 1; round <= rounds; round++) {
       for (const system of TUNNEL_SYSTEMS) {
         const sample = await measure(bed, system).catch((thrown: unknown) => {
@@ -76,6 +76,9 @@ export async function benchTunnel(
 async function measure(bed: TunnelBed, system: TunnelSystem): Promise<Sample> {
   const running = await system.start(bed);
   try {
+    // A new one each time, for one test: what is left of a tunnel that was ended must not keep it busy.
+    const server = bed.web.spawn(['iperf3', '-s', '-1', '-p', PORT, '--forceflush']);
+    await server.waitForLine(/listening/);
     const pids = running.pids();
     const before = pids.map(spent);
     const argv = ['iperf3', '-c', bed.webIp, '-p', PORT, '-R', '-J', '-t', String(SECONDS)];
@@ -91,8 +94,17 @@ async function measure(bed: TunnelBed, system: TunnelSystem): Promise<Sample> {
     };
   } finally {
     await running.stop();
+    for (const pid of bed.web.pids()) if (isIperf(pid)) process.kill(pid, 'SIGKILL');
   }
 }
+
+const isIperf = (pid: number): boolean => {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim() === 'iperf3';
+  } catch {
+    return false;
+  }
+};
 
 /** Zero for one that has ended. */
 function spent(pid: number): number {
