@@ -91,6 +91,14 @@ export function renderRelayTable(
 }
 
 /**
+ * WireGuard in user space sends datagrams that may not be cut (DF), and a router beyond whose line takes less says so to
+ * us, not to whom it concerns: they would be gone without a word. So large ones may be cut from here on, as those of
+ * WireGuard in the kernel may everywhere. Pieces are put together by the identification, which such datagrams lack
+ * (RFC 6864, section 4). Of IPv6 no router cuts anything.
+ */
+const MAY_BE_CUT = 'ip length > 1280 ip frag-off 0x4000 ip frag-off set 0 ip id set numgen inc mod 65536';
+
+/**
  * `update` refreshes an element's timeout but never its data, so a moved endpoint is deleted and added. That is dear
  * (a deleted element stays in its hash bucket until the kernel's collector comes by, and a full bucket refuses the
  * add), hence `current` in front of it, and no more than a few times a second for one port. `current` is not refreshed
@@ -109,7 +117,7 @@ function chains(family: RelayFamily): string {
     type filter hook prerouting priority raw; policy accept;
     ${f} daddr . udp dport @ours goto relay
   }
-  chain relay {
+  chain relay {${family === 'ip' ? `\n    ${MAY_BE_CUT}` : ''}
     ${f} saddr . udp sport . udp dport @hop goto back
     ${f} saddr . udp dport @vouched goto front
     drop

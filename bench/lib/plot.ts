@@ -35,6 +35,7 @@ export function barChart(title: string, unit: string, bars: readonly Bar[], show
     ].join('\n');
   });
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="13" fill="${COLOURS.text}">
+<title>${escaped(title)}</title>
 <rect width="${width}" height="${height}" fill="#ffffff"/>
 <text x="12" y="24" font-size="15" font-weight="bold">${escaped(title)} <tspan font-weight="normal" font-size="13">(${escaped(unit)})</tspan></text>
 ${rows.join('\n')}

@@ -48,6 +48,7 @@ export function draw(title: string, panels: readonly Panel[], marks: readonly Ma
   const x = (hour: number) => LEFT + (hour / hours) * (WIDTH - LEFT - RIGHT);
   const body = panels.map((panel, i) => drawn(panel, 40 + i * step + HEAD, x, hours, marks)).join('');
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" font-family="sans-serif" font-size="11">
+<title>${escaped(title)}</title>
 <rect width="100%" height="100%" fill="#fff"/>
 <text x="${LEFT}" y="24" font-size="16">${escaped(title)}</text>
 ${body}</svg>

@@ -69,6 +69,24 @@ t.test('two hops, both ends behind NAT', async (t) => {
     t.match(await planes.client.observePeers(), [{ endpoint: at(A.ipv4, 40_001), lastHandshake: Number }]);
   });
 
+  t.test('a line that takes less than a full packet carries what is large all the same', async (t) => {
+    const ends = [
+      ['the client’s', world.homes.client.router, hosts.client],
+      ['the exit’s', world.homes.exit.router, hosts.exit],
+    ] as const;
+    const url = `${world.web.url}/bytes/300000`;
+    const curl = ['curl', '-sS', '--max-time', '20', '-o', '/dev/null', '-w', '%{size_download}', url];
+    const largePings = ['ping', '-c', '5', '-i', '0.2', '-W', '5', '-s', '1380', WEB];
+    for (const [whose, router, host] of ends) {
+      const line = (mtu: number) =>
+        Promise.all([router.ip(`link set lan0 mtu ${mtu}`), host.ip(`link set eth0 mtu ${mtu}`)]);
+      await line(1400);
+      t.equal((await hosts.client.run(curl)).stdout, '300000', whose);
+      t.equal((await hosts.client.run(largePings)).code, 0, whose);
+      await line(1500);
+    }
+  });
+
   t.test('doing everything again, and other sessions coming and going, loses nothing', async (t) => {
     const running = pings(hosts.client, WEB, 100, 0.05);
     for (let round = 0; round < 3; round++) {

@@ -88,7 +88,12 @@ t.test('whatever speaks there in the place of HTTP, asking comes to an end', asy
     'SSH-2.0-OpenSSH_9.2\r\n',
     'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n',
   ]) {
-    const server = createTcpServer((socket) => socket.on('error', () => {}).resume().end(said));
+    const server = createTcpServer((socket) =>
+      socket
+        .on('error', () => {})
+        .resume()
+        .end(said),
+    );
     await new Promise<void>((resolve) => server.listen(0, LOOPBACK, resolve));
     const at = server.address();
     const port = (typeof at === 'object' && at !== null ? at.port : 0) as Port;
