@@ -11,6 +11,8 @@ import { Periodic } from '../common/periodic.js';
 export const PUBLISHED_FOR: Millis = hours(24);
 /** Changes of this long travel together: many supernodes connect at once after base was down. */
 export const ANNOUNCE_AFTER: Millis = seconds(1);
+/** With many, whose list goes to each of them, they travel longer together: after base was down this is most of its work. */
+const ANNOUNCE_AFTER_EACH: Millis = ms(20);
 /** What a supernode has only just said cannot wait that long: peers go to one that drains until they hear of it. */
 export const ANNOUNCE_NEWS_AFTER: Millis = ms(50);
 /** How often it is written down that a connected supernode still is, and the long gone are dropped. */
@@ -92,7 +94,7 @@ export class SupernodeDirectory {
   }
 
   /** Tell everybody soon, and whatever else changes until then with it. */
-  changed(within: Millis = ANNOUNCE_AFTER): void {
+  changed(within: Millis = ms(Math.max(ANNOUNCE_AFTER, this.#seen.size * ANNOUNCE_AFTER_EACH))): void {
     this.#ordered.clear();
     const at = plus(this.#clock.now(), within);
     if (this.#announcing !== undefined && this.#announcing.at <= at) return;

@@ -19,6 +19,8 @@ import type { BaseRevocations } from './revocations.js';
 
 /** Memberships hold for nodes whose clock is a little slow, too. */
 const BACKDATED: Millis = minutes(10);
+/** A newcomer needs somewhere to go first, where it is told of all: a list of hundreds is most of what an enrolment costs. */
+const FIRST_SUPERNODES = 32;
 /** A household behind one address enrols a handful of nodes; a school a few dozen. */
 const PER_ADDRESS = { perMinute: 120, burst: 60, maxKeys: 20_000 };
 /** A supernode hands on the renewals of all its peers, which may all be due when base comes back. */
@@ -76,7 +78,7 @@ export class Enrolment {
       baseKey: keyOf(this.keys.signer.id),
       caCertificate: this.keys.authority.certificate,
       certificate: await this.#certificate(member, csr),
-      supernodes: this.directory.list(member.region),
+      supernodes: this.directory.list(member.region).slice(0, FIRST_SUPERNODES),
       serverTime: this.ports.clock.now(),
     };
   }
