@@ -58,7 +58,7 @@ t.test('the package holds the program and its documents, and nothing of whoever 
   const files = (packed?.files ?? []).map(({ path }) => path);
   t.ok(files.length > 40, `${files.length} files`);
   const expected =
-    /^(?:dist\/(?:bin|src|dataplane)\/.+\.js(?:\.map)?|proto\/.+\.proto|docs\/.+\.md|deploy\/.+\.(?:toml|service|socket|md)|[A-Z]+(?:\.md)?|package\.json)$/;
+    /^(?:dist\/(?:bin|src|dataplane)\/.+\.js(?:\.map)?|proto\/.+\.proto|docs\/.+\.(?:md|svg)|deploy\/.+\.(?:toml|service|socket|md)|[A-Z]+(?:\.md)?|package\.json)$/;
   t.same(
     files.filter((file) => !expected.test(file)),
     [],
