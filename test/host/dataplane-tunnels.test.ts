@@ -234,7 +234,7 @@ while True: s.sendto(b'x', (sys.argv[1], 9))
 const TALKER = `
 import socket, sys, time
 target, local, pause = sys.argv[1], sys.argv[2], float(sys.argv[3])
-s = socket.create_connection((target, 80), 5, (local, 0))
+s = socket.create_connection((target, 9000), 5, (local, 0)); s.settimeout(None)
 print('open', flush=True)
 try:
     while True:
@@ -244,9 +244,20 @@ except OSError as e:
     print(type(e).__name__, flush=True)
 `;
 
+/** Takes what it is sent, and never says or ends anything. */
+const LISTENER = `
+import socket, threading
+def take(c):
+    while c.recv(65536): pass
+s = socket.create_server(('::', 9000), family=socket.AF_INET6, dualstack_ipv6=True)
+print('listening', flush=True)
+while True: threading.Thread(target=take, args=(s.accept()[0],), daemon=True).start()
+`;
+
 t.test('connections of a dead tunnel are reset at once', async (t) => {
   const w = await world(t);
   const { client, exits, plane, web } = w;
+  await web.host.spawn(['python3', '-c', LISTENER]).waitForLine(/listening/);
   const talk = async (target: string, local: string, pause: number) => {
     const talker = client.spawn(['python3', '-c', TALKER, target, local, String(pause)]);
     await talker.waitForLine(/open/, 10_000);

@@ -58,21 +58,20 @@ t.test('nodes that are shut out have nothing left anywhere, with nobody asking a
   await soon('a revoked exit', () => base.api.revokeMember({ peer: idOf(exit), reason: 'logs everything' }), [
     usesNone(exit),
     ...['a', 'd', 'b'].map((name) => hasNoPeer(name, exit)),
-    async () => activeSession(await client.api.status())?.state === 'up',
   ]);
+  await statusOf(client, (status) => activeSession(status)?.state === 'up');
   t.equal(await fleet.seenIp(client.host), fleet.home(other).publicIpv4, 'its client is at another one');
 
   await withStandby(client);
   const at = ids.get(activeSession(await client.api.status())?.supernodeId ?? '') ?? '';
   await soon('a banned supernode', () => base.api.revokeMember({ peer: idOf(at), supernode: true }), [
     usesNone(at),
-    async () => activeSession(await client.api.status())?.state === 'up',
     async () => (await base.api.status()).peers.every(({ peerId }) => ids.get(peerId) !== at),
   ]);
+  await statusOf(client, (status) => activeSession(status)?.state === 'up');
   t.equal(await fleet.seenIp(client.host), fleet.home(other).publicIpv4);
 
   const supernodes = ['a', 'd', 'b'].filter((name) => name !== at).map((name) => fleet.node(name));
-  await statusOf(client, (status) => activeSession(status)?.state === 'up');
   await soon('a revoked client', () => base.api.revokeMember({ peer: idOf('c1') }), [
     ...supernodes.map((node) => async () => (await relayElements(node)) === 0),
     ...supernodes.map(({ name }) => hasNoPeer(name, 'c1')),

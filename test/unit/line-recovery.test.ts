@@ -77,7 +77,7 @@ t.test(
     world.rebind();
     await world.advance(2_500);
     t.same(world.at(), ['a', 'b']);
-    t.same(world.dials, ['a', 'b']);
+    t.same([...world.dials].sort(), ['a', 'b'], 'each once, whichever was to ping first');
 
     const client = await memberWorld({ role: 'client', supernodes: SUPERNODES });
     client.state.homes = ['a'];
