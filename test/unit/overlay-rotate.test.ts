@@ -117,7 +117,7 @@ async function order(world: OverlayWorld, rotate: Partial<RotatePeer>): Promise<
   let sent = false;
   const client = world.node('c0').ip;
   supernode.tampering.sends = (message, to) => {
-    if (message.kind !== 'ping' || to !== client || sent) return message;
+    if (message.kind !== 'pong' || to !== client || sent) return message;
     sent = true;
     const command = { id, session: sessionId as SessionId, generation: 1_000, lease: ms(minutes(5)) };
     const desired = {
@@ -169,7 +169,7 @@ t.test('another supernode has no say in it', async (t) => {
   const answers: unknown[] = [];
   const client = world.node('c0').ip;
   other.tampering.sends = (message, to) =>
-    message.kind !== 'ping' || to !== client
+    message.kind !== 'pong' || to !== client
       ? message
       : {
           kind: 'command',
