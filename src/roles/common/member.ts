@@ -249,6 +249,7 @@ export async function joinOverlay(
       recovery.stop();
       latencies.stop();
       anchoring.stop();
+      revocations.stop();
       for (const renewer of renewers) renewer.stop();
       await lines.stop();
     },

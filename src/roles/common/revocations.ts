@@ -18,10 +18,13 @@ import { type PeerId, shortId } from '../../model/ids.js';
 import type { Signed } from '../../model/membership.js';
 import type { News } from '../../model/messages.js';
 import type { Revocation, RevocationChange, RevocationHead } from '../../model/revocation.js';
+import { type Millis, seconds } from '../../model/time.js';
 import { RevocationParts, type Sender } from './revocation-parts.js';
 
 const FACT = 'revocations';
 const WANTED = { perMinute: 6, burst: 3, maxKeys: 20_000 };
+/** A disk that is full or read-only now may take it later, and a restart must not let anybody in again. */
+const TRY_AGAIN: Millis = seconds(10);
 
 /** A list as it is on disk. */
 interface Kept {
@@ -62,6 +65,7 @@ export class Revocations {
   readonly #parts = new RevocationParts();
   readonly #wanted: RateLimiter;
   #mentioned = 0;
+  #cancelRetry: (() => void) | undefined;
 
   /** Throws `state-corrupt` for a list on disk that base has not signed. */
   constructor(private readonly deps: RevocationsDeps) {
@@ -145,6 +149,12 @@ export class Revocations {
     this.#parts.forget(from);
   }
 
+  /** What could not be written is not tried again. */
+  stop(): void {
+    this.#cancelRetry?.();
+    this.#cancelRetry = undefined;
+  }
+
   #apply(from: Sender, head: RevocationHead, change: RevocationChange): readonly News[] {
     const applied = applyChange(this.#list, head, change, this.deps.crypto.sha256);
     switch (applied.kind) {
@@ -167,20 +177,24 @@ export class Revocations {
 
   #newer(list: RevocationList, added: readonly Revocation[], removed: readonly PeerId[]): void {
     const { epoch } = this;
-    this.#become(list);
+    this.#history.become(list);
+    this.#keep();
     this.deps.log.info(`a newer list of revocations: epoch ${list.epoch}`, { count: this.count });
     this.deps.changed({ added, removed, news: this.#since(epoch) });
   }
 
-  #become(list: RevocationList): void {
-    this.#history.become(list);
-    if (list.head === undefined) return;
-    const kept: Kept = { head: list.head, packed: packRevocations(list.entries.values()) };
+  #keep(): void {
+    const { head, entries } = this.#list;
+    if (head === undefined) return;
+    const kept: Kept = { head, packed: packRevocations(entries.values()) };
+    const isFirst = this.#cancelRetry === undefined;
+    this.stop();
     try {
       this.deps.facts.put(FACT, kept);
     } catch (err) {
-      // In force for now; a restart falls back on the list before until somebody passes it on again.
-      this.deps.log.warn('the list of revocations cannot be kept on disk', { err });
+      // In force all the same; a restart before it is kept falls back on the list before until somebody passes it on.
+      if (isFirst) this.deps.log.warn('the list of revocations cannot be kept on disk; it is tried again', { err });
+      this.#cancelRetry = this.deps.clock.after(TRY_AGAIN, () => this.#keep());
     }
   }
 
