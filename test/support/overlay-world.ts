@@ -269,8 +269,7 @@ export async function overlayWorld(options: WorldOptions = {}) {
         fresh: underlay.questions.fresh,
         expect: (id, answered) => underlay.questions.expect(id, answered),
         beside: () => {
-          const wanted = machine.store.facts.get('wish') !== undefined;
-          if (wanted && !machine.booting)
+          if (machine.wantsTunnel && !machine.booting)
             leaks.push(`${clock.monotonic()}: a packet of ${machine.name} left outside its tunnel`);
         },
       },

@@ -86,7 +86,14 @@ export class Stage {
         machine.store.failWrites(
           new VpndError('disk-full', deed.how === 'full' ? 'no space left' : 'the file system is read-only'),
         );
-        this.#fault(`disk ${deed.who}`, deed.lasts, () => machine.store.failWrites(undefined));
+        machine.diskIsStale = true;
+        this.#fault(`disk ${deed.who}`, deed.lasts, () => {
+          machine.store.failWrites(undefined);
+          // What it did not take is written within a moment.
+          this.world.clock.after(CAUGHT_UP, () => {
+            machine.diskIsStale = this.#faults.has(`disk ${deed.who}`);
+          });
+        });
         return;
       case 'move':
         this.#move(machine, deed);
@@ -347,5 +354,7 @@ export class Stage {
   }
 }
 
+/** Clients write what their disk did not take once a second. */
+const CAUGHT_UP = ms(2_500);
 /** Every daemon compares its kernel with what it should hold every thirty seconds. */
 const COMPARED = 32_000;

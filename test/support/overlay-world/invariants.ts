@@ -100,8 +100,7 @@ function innerAddressesHaveOneOwner(machines: readonly Machine[]): readonly stri
 
 /** Once a wish was granted, and until `vpnd down`, nothing leaves outside the tunnel. */
 function wantedTunnelHoldsTraffic(machine: Machine): readonly string[] {
-  if (machine.role !== 'client' || !machine.powered || machine.booting || machine.store.facts.get('wish') === undefined)
-    return [];
+  if (machine.role !== 'client' || !machine.powered || machine.booting || !machine.wantsTunnel) return [];
   const kinds = new Set(machine.kernel.units().map(({ kind }) => kind));
   return [
     ...(kinds.has('full-tunnel') ? [] : [`${machine.name}: a tunnel is wanted and its routes are gone`]),

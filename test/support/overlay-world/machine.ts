@@ -65,6 +65,8 @@ export class Machine implements Station {
   uplink = true;
   /** Its network lets no UDP through. */
   udpBlocked = false;
+  /** Its disk takes nothing, or has only just begun to again: the daemon may know better than what is on it. */
+  diskIsStale = false;
   weather: Weather = CLEAR;
   /** How far its wall clock is ahead, in ms. */
   skew = 0;
@@ -76,6 +78,11 @@ export class Machine implements Station {
   kernelLie: (change: UnitChange | 'reconcile') => VpndError | undefined = () => undefined;
   /** Told of whatever its process does to the world, before and after it is done. */
   deed: (kind: Deed, when: 'before' | 'after') => void = () => {};
+
+  /** Its user wants a tunnel, as far as its disk tells. */
+  get wantsTunnel(): boolean {
+    return this.store.facts.get('wish') !== undefined && !this.diskIsStale;
+  }
 
   constructor(
     readonly name: string,
