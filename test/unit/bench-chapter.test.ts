@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -7,7 +7,9 @@ import { markdownTable, replaceSection } from '../../bench/lib/chapter.js';
 import { barChart } from '../../bench/lib/plot.js';
 
 function page(text: string): string {
-  const file = join(mkdtempSync(join(tmpdir(), 'vpnd-chapter-')), 'page.md');
+  const dir = mkdtempSync(join(tmpdir(), 'vpnd-chapter-'));
+  t.teardown(() => rmSync(dir, { recursive: true }));
+  const file = join(dir, 'page.md');
   writeFileSync(file, text);
   return file;
 }
