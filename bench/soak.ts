@@ -155,7 +155,15 @@ async function pinging(bed: SoakBed, record: SoakRecord, closing: AbortSignal): 
     record.pings.push(ping.take());
   }
   await ping.stop();
-  await steady.api.down();
+  // A fault may have its daemon down at this moment.
+  const giveUp = Date.now() + UP_LIMIT_MS;
+  const down = (): Promise<unknown> =>
+    steady.api.down().catch(async (thrown: unknown) => {
+      if (Date.now() > giveUp) throw thrown;
+      await pause(1000);
+      return down();
+    });
+  await down();
 }
 
 async function faults(bed: SoakBed, record: SoakRecord, closing: AbortSignal): Promise<void> {
