@@ -12,7 +12,7 @@ import { activeSession, isUp, statusOf } from '../chaos/overlay/index.js';
 import { describeMachine, type Machine } from './lib/machine.js';
 import { CLIENTS, EXITS, SoakBed, SUPERNODES } from './soak/bed.js';
 import { FAULTS } from './soak/faults.js';
-import { comeAndGo } from './soak/guests.js';
+import { comeAndGo, disconnect } from './soak/guests.js';
 import { keepSoak, type Outcome } from './soak/outcome.js';
 import { LongPing } from './soak/pinging.js';
 import { emptyRecord, type SoakRecord } from './soak/record.js';
@@ -155,15 +155,7 @@ async function pinging(bed: SoakBed, record: SoakRecord, closing: AbortSignal): 
     record.pings.push(ping.take());
   }
   await ping.stop();
-  // A fault may have its daemon down at this moment.
-  const giveUp = Date.now() + UP_LIMIT_MS;
-  const down = (): Promise<unknown> =>
-    steady.api.down().catch(async (thrown: unknown) => {
-      if (Date.now() > giveUp) throw thrown;
-      await pause(1000);
-      return down();
-    });
-  await down();
+  await disconnect(steady);
 }
 
 async function faults(bed: SoakBed, record: SoakRecord, closing: AbortSignal): Promise<void> {

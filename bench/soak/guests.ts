@@ -42,4 +42,19 @@ export async function comeAndGo(
     await node.api.down().catch(() => undefined);
     await idle(APART_MS);
   }
+  await disconnect(node);
+}
+
+/** However often it has to be asked: a fault may have its daemon down at this moment. Rejects when it never answers. */
+export async function disconnect(node: OverlayNode): Promise<void> {
+  const giveUp = Date.now() + UP_LIMIT_MS;
+  for (;;) {
+    try {
+      await node.api.down();
+      return;
+    } catch (thrown) {
+      if (Date.now() > giveUp) throw thrown;
+      await pause(APART_MS);
+    }
+  }
 }

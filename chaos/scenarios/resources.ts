@@ -4,63 +4,60 @@ import { hogs } from '../faults/machines.js';
 import { COMMON } from '../harness/places.js';
 import type { Scenario } from '../harness/scenario.js';
 import { FAILOVER_SECONDS } from '../harness/story.js';
+import type { Fleet, OverlayNode } from '../overlay/index.js';
 
 const REQUEST_LIMIT_MS = 60_000;
 const withAnotherClient = { ...COMMON, clients: [...COMMON.clients, { name: 'c2', region: 'eu' }] };
 
+interface FullDisks extends Pick<Scenario, 'id' | 'title' | 'holds'> {
+  readonly what: string;
+  readonly whose: (fleet: Fleet) => readonly OverlayNode[];
+}
+
+function fullDisks({ what, whose, ...told }: FullDisks): Scenario {
+  return {
+    ...told,
+    place: withAnotherClient,
+    async prepared(fleet) {
+      for (const node of whose(fleet)) await smallDisk(node);
+    },
+    async story(s) {
+      const nodes = whose(s.fleet);
+      await s.connected('c1', { privacy: 'private' });
+      const until = s.losesNothing('c1', 'its path never broke');
+      await s.happens(what, () => Promise.all(nodes.map(fillDisk)));
+      const said = await s
+        .node('c2')
+        .api.up({}, AbortSignal.timeout(REQUEST_LIMIT_MS))
+        .then(() => 'that it is connected')
+        .catch((thrown: unknown) => (thrown instanceof Error ? thrown.message : String(thrown)));
+      s.figure('c2 hears', said);
+      await s.mended('there is room again', () => Promise.all(nodes.map(emptyDisk)));
+      await s.node('c2').api.down();
+      await s.connected('c2', { alone: true });
+      await s.settles();
+      until();
+    },
+  };
+}
+
 export const RESOURCES: readonly Scenario[] = [
-  {
+  fullDisks({
     id: 'R1',
     title: 'the exits’ disks are full',
     holds:
       'An order that cannot be written down is refused and undone; open sessions lose nothing. With room again a second client connects.',
-    place: withAnotherClient,
-    async prepared(fleet) {
-      for (const exit of fleet.exits) await smallDisk(exit);
-    },
-    async story(s) {
-      await s.connected('c1', { privacy: 'private' });
-      const until = s.losesNothing('c1', 'its path never broke');
-      await s.happens('the disks of both exits are full', () => Promise.all(s.fleet.exits.map(fillDisk)));
-      const said = await s
-        .node('c2')
-        .api.up({}, AbortSignal.timeout(REQUEST_LIMIT_MS))
-        .then(() => 'that it is connected')
-        .catch((thrown: unknown) => (thrown instanceof Error ? thrown.message : String(thrown)));
-      s.figure('c2 hears', said);
-      await s.mended('there is room again', () => Promise.all(s.fleet.exits.map(emptyDisk)));
-      await s.node('c2').api.down();
-      await s.connected('c2', { alone: true });
-      await s.settles();
-      until();
-    },
-  },
-  {
+    what: 'the disks of both exits are full',
+    whose: (fleet) => fleet.exits,
+  }),
+  fullDisks({
     id: 'R2',
     title: 'the disks of all supernodes are full',
     holds:
       'No session is half there: a request is refused, what is open goes on. With room again a second client connects.',
-    place: withAnotherClient,
-    async prepared(fleet) {
-      for (const supernode of fleet.supernodes) await smallDisk(supernode);
-    },
-    async story(s) {
-      await s.connected('c1', { privacy: 'private' });
-      const until = s.losesNothing('c1', 'its path never broke');
-      await s.happens('the disks of all supernodes are full', () => Promise.all(s.fleet.supernodes.map(fillDisk)));
-      const said = await s
-        .node('c2')
-        .api.up({}, AbortSignal.timeout(REQUEST_LIMIT_MS))
-        .then(() => 'that it is connected')
-        .catch((thrown: unknown) => (thrown instanceof Error ? thrown.message : String(thrown)));
-      s.figure('c2 hears', said);
-      await s.mended('there is room again', () => Promise.all(s.fleet.supernodes.map(emptyDisk)));
-      await s.node('c2').api.down();
-      await s.connected('c2', { alone: true });
-      await s.settles();
-      until();
-    },
-  },
+    what: 'the disks of all supernodes are full',
+    whose: (fleet) => fleet.supernodes,
+  }),
   {
     id: 'R3',
     title: 'the client’s disk is full while its exit goes away',
